@@ -1,0 +1,1 @@
+"""Pure decisions: no clock, no dice, no file, no socket, no async."""

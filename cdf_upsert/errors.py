@@ -1,0 +1,33 @@
+"""Failures of a run, each with the exit code that it ends in.
+
+A failure of a record is data (`core.record.Failure`), never an exception.
+
+    LoaderError                1  something unexpected; the journal stands
+    ├── UsageError             2  flags, environment or files are not usable; nothing was sent
+    ├── RefusedError           4  the service refuses: credentials, permission, stream
+    └── BusyError             75  another run of the same load is under way
+"""
+
+
+class LoaderError(Exception):
+    """A run cannot go on; the message is a whole sentence for the user."""
+
+    exit_code = 1
+
+
+class UsageError(LoaderError):
+    """Configuration or inputs are not usable; nothing was sent."""
+
+    exit_code = 2
+
+
+class RefusedError(LoaderError):
+    """The service refuses what every request of this load needs."""
+
+    exit_code = 4
+
+
+class BusyError(LoaderError):
+    """Another run of the same load holds the run directory."""
+
+    exit_code = 75
