@@ -1,0 +1,116 @@
+"""What happens in a run, as frozen facts. Emitted once; screen, log, tally and tests listen.
+
+Events carry batches, never single good records. Times are seconds of the clock that the engine was given.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cdf_upsert.core.record import Failed
+
+
+class Outcome(StrEnum):
+    """How a run ended; the words of the report."""
+
+    COMPLETE = "complete"
+    FAILURES = "failures"
+    STOPPED = "stopped"
+    REFUSED = "refused"
+    INTERRUPTED = "interrupted"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class InputOpened:
+    """An input is being read. `total_bytes` is what there is to read, None when nobody knows."""
+
+    path: str
+    format: str
+    total_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRead:
+    """Records of one input were read; `position` is how many bytes of `total_bytes` are behind the reader."""
+
+    path: str
+    records: int
+    nbytes: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSent:
+    """A try began. `under_way` counts it."""
+
+    at: float
+    records: int
+    nbytes: int
+    retry: bool
+    under_way: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReplied:
+    """A try ended; `status` is None when no reply came."""
+
+    at: float
+    status: int | None
+    seconds: float
+    wire_bytes: int
+    under_way: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Records have their final outcome in this run, and the journal knows it."""
+
+    at: float
+    accepted: int = 0
+    superseded: int = 0
+    already_accepted: int = 0
+    failed: Sequence[Failed] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing can be sent until `until` (None: until a reply comes); `reason` is part of a sentence."""
+
+    at: float
+    reason: str
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """Records are to be tried again after `seconds`, because of `reason`."""
+
+    at: float
+    records: int
+    reason: str
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that a reader of the log wants to know; a whole sentence."""
+
+    at: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The run is over. `unsent` were read and have no outcome; `reason` is a whole sentence, or empty."""
+
+    at: float
+    outcome: Outcome
+    reason: str
+    unsent: int
+
+
+Event = (
+    InputOpened | BlockRead | BatchSent | BatchReplied | Settled | Waiting | Retrying | Notice | Ended
+)

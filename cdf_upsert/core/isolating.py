@@ -1,0 +1,56 @@
+"""How a batch that was refused as a whole is taken apart until each bad record stands alone.
+
+    the reply named a few of the records     each of them alone, and the rest together
+    nothing accepted in three splits         three singles, to learn cheaply that everything is bad
+    nothing but refused singles              all singles
+    otherwise                                halves
+
+So k bad records among n cost O(k log n) requests, and a batch that is bad throughout costs little more than one
+request a record. No record is blamed for another: only a reply to the record alone refuses it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cdf_upsert.core.record import Record
+
+MOST_NAMED = 4
+ENOUGH = 3
+
+
+@dataclass(slots=True)
+class Hunt:
+    """What is known of one batch that is being taken apart; shared by all its parts."""
+
+    splits: int = 0
+    accepted: int = 0
+    refused: int = 0
+    misled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a batch; `named` when a reply pointed at its single record."""
+
+    records: Sequence[Record]
+    named: bool = False
+
+
+def take_apart(records: Sequence[Record], named: Sequence[Record], hunt: Hunt) -> list[Part]:
+    """The parts to send instead of `records`, of which there are at least two."""
+    hunt.splits += 1
+    if 0 < len(named) <= MOST_NAMED and len(named) < len(records) and hunt.misled < ENOUGH:
+        pointed = {record.ordinal for record in named}
+        rest = [record for record in records if record.ordinal not in pointed]
+        return [*(Part([record], named=True) for record in named), Part(rest)]
+    if hunt.accepted == 0 and hunt.refused >= ENOUGH:
+        return [Part([record]) for record in records]
+    if hunt.accepted == 0 and hunt.refused == 0 and hunt.splits == ENOUGH and len(records) > 2 * ENOUGH:
+        return [*(Part([record]) for record in records[:ENOUGH]), Part(records[ENOUGH:])]
+    return halves(records)
+
+
+def halves(records: Sequence[Record]) -> list[Part]:
+    """Two parts of the same size, give or take one record."""
+    middle = (len(records) + 1) // 2
+    return [Part(records[:middle]), Part(records[middle:])]

@@ -1,0 +1,400 @@
+"""What a record is, and what is checked before one is sent.
+
+A record is checked for what the service would refuse a whole request for: an object with exactly `space`,
+`externalId` and `sources`, of the right types, lengths and patterns (published schema of the records API,
+20230101). Properties are not looked into: they are sent as the bytes that were read.
+"""
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import count, repeat
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from cdf_upsert.core.framing import Frames, Place, Unframed
+
+SPACE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,41}[a-zA-Z0-9]?")
+CONTAINER = re.compile(r"[a-zA-Z]([a-zA-Z0-9_]{0,253}[a-zA-Z0-9])?")
+
+ENVELOPE_BYTES = len(b'{"items":[]}')
+"""What a request's body takes beside its records and the commas between them."""
+
+Key = tuple[str, str]
+"""(space, externalId)."""
+
+
+class Record(Struct, frozen=True, gc=False):
+    """One record on its way: the bytes to send, and where they stood.
+
+    `ordinal` counts the records of the whole load from 0, in input order; of two versions of a key, the one
+    with the higher ordinal is the newer. `number` and `line` count from 1 in the input at `path`.
+    """
+
+    text: bytes
+    key: Key
+    ordinal: int
+    path: str
+    number: int
+    line: int | None
+    offset: int
+
+    @property
+    def place(self) -> Place:
+        """Where the record stands."""
+        return Place(self.path, self.number, self.line, self.offset, len(self.text))
+
+
+class FailureClass(StrEnum):
+    """Why a record failed; the words of the failed file."""
+
+    UNREADABLE = "unreadable"
+    INVALID = "invalid"
+    OVERSIZE = "oversize"
+    REJECTED = "rejected"
+    CONFLICT = "conflict"
+    UNAVAILABLE = "unavailable"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one record failed. `status`, `request_id` and `attempts` speak of the last try, if there was one."""
+
+    kind: FailureClass
+    message: str
+    status: int | None = None
+    request_id: str | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The settlement of one record that failed. `text` is None when the bytes were too many to keep."""
+
+    ordinal: int
+    place: Place
+    failure: Failure
+    text: bytes | None
+    key: Key | None = None
+    superseded_by: Place | None = None
+
+
+@dataclass(slots=True)
+class Checked:
+    """What became of framed texts: records to send, records that failed, and how many gave way to a newer version."""
+
+    records: list[Record] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    superseded: list[int] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many records were read."""
+        return len(self.records) + len(self.failed) + len(self.superseded)
+
+
+class _AnyObject(Struct, gc=False):
+    """Any JSON object; its members are stepped over."""
+
+
+class _Container(Struct, tag_field="type", tag="container", forbid_unknown_fields=True, gc=False):
+    space: str
+    externalId: str  # noqa: N815  the API's own name
+
+
+_ExternalId = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class _Source(Struct, forbid_unknown_fields=True, gc=False):
+    source: _Container
+    properties: _AnyObject
+
+
+class _Envelope(Struct, forbid_unknown_fields=True, gc=False):
+    """The usual record: its sources are containers."""
+
+    space: str
+    externalId: _ExternalId  # noqa: N815  the API's own name
+    sources: Annotated[list[_Source], Meta(min_length=1, max_length=100)]
+
+
+class _LooseSource(Struct, forbid_unknown_fields=True, gc=False):
+    source: Raw
+    properties: _AnyObject
+
+
+class _LooseEnvelope(Struct, forbid_unknown_fields=True, gc=False):
+    """A record whose sources may be more than containers: newer clients also send views."""
+
+    space: str
+    externalId: _ExternalId  # noqa: N815  the API's own name
+    sources: Annotated[list[_LooseSource], Meta(min_length=1, max_length=100)]
+
+
+class _FailedLineSource(Struct, gc=False):
+    path: str
+    record: int
+    offset: int
+    length: int
+    line: int | None = None
+
+
+class _FailedLineError(Struct, gc=False, rename={"kind": "class"}):
+    kind: FailureClass
+    message: str
+
+
+class _FailedLine(Struct, gc=False):
+    """A line of a failed file of ours, which is itself a valid input."""
+
+    error: _FailedLineError
+    source: _FailedLineSource
+    record: Raw | UnsetType = UNSET
+    raw: str | UnsetType = UNSET
+    rawBase64: str | UnsetType = UNSET  # noqa: N815  the file's own name
+    supersededBy: _AnyObject | UnsetType = UNSET  # noqa: N815  the file's own name
+
+
+_decode_usual = msgspec.json.Decoder(_Envelope).decode
+_decode_loose = msgspec.json.Decoder(_LooseEnvelope).decode
+_decode_object = msgspec.json.Decoder(_AnyObject).decode
+_decode_container = msgspec.json.Decoder(_Container).decode
+_decode_failed_line = msgspec.json.Decoder(_FailedLine).decode
+_decode_anything = msgspec.json.Decoder(Any).decode
+
+
+class _FaultError(Exception):
+    """What is wrong with one record; never leaves this file."""
+
+    def __init__(self, kind: FailureClass, message: str) -> None:
+        super().__init__(message)
+        self.failure = Failure(kind, message)
+
+
+class Checker:
+    """Checks framed texts one block at a time; `body_bytes` is the ceiling of a request's whole body.
+
+    Remembers the spaces and containers that it has found good, so that a pattern is matched once for each name.
+    """
+
+    def __init__(self, body_bytes: int) -> None:
+        self._room = body_bytes - ENVELOPE_BYTES
+        self._good_spaces: set[str] = set()
+        self._good_containers: set[Key] = set()
+
+    def check(self, frames: Frames, ordinal: int) -> Checked:
+        """Check the texts of `frames`, the first of which is record `ordinal` of the load."""
+        records = self._check_all(frames, ordinal)
+        if records is not None:
+            return Checked(records)
+        checked = Checked()
+        for i, text in enumerate(frames.texts):
+            place = Place(frames.path, frames.first_record + i, frames.lines[i], frames.offsets[i], len(text))
+            self._check_one(text, place, ordinal + i, checked)
+        return checked
+
+    def _check_all(self, frames: Frames, ordinal: int) -> list[Record] | None:
+        """The whole block at once, or None when any of it needs a closer look."""
+        texts = frames.texts
+        if not texts:
+            return []
+        try:
+            envelopes = list(map(_decode_usual, texts))
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        if max(map(len, texts)) > self._room:
+            return None
+        keys = [(e.space, e.externalId) for e in envelopes]
+        spaces = {e.space for e in envelopes}
+        containers = {(s.source.space, s.source.externalId) for e in envelopes for s in e.sources}
+        if not (
+            (spaces <= self._good_spaces or self._learn_spaces(spaces))
+            and (containers <= self._good_containers or self._learn_containers(containers))
+            and "\0" not in "".join([key[1] for key in keys])
+        ):
+            return None
+        return list(
+            map(
+                Record,
+                texts,
+                keys,
+                count(ordinal),
+                repeat(frames.path),
+                count(frames.first_record),
+                frames.lines,
+                frames.offsets,
+            )
+        )
+
+    def _learn_spaces(self, spaces: set[str]) -> bool:
+        good = all(map(SPACE.fullmatch, spaces))
+        if good:
+            self._good_spaces |= spaces
+        return good
+
+    def _learn_containers(self, containers: set[Key]) -> bool:
+        good = all(SPACE.fullmatch(space) and CONTAINER.fullmatch(name) for space, name in containers)
+        if good:
+            self._good_containers |= containers
+        return good
+
+    def _check_one(self, text: bytes, place: Place, ordinal: int, into: Checked) -> None:
+        line = _failed_line(text)
+        if line is not None:
+            place = Place(
+                line.source.path, line.source.record, line.source.line, line.source.offset, line.source.length
+            )
+            if line.supersededBy is not UNSET:
+                into.superseded.append(ordinal)
+                return
+            if isinstance(line.record, UnsetType):
+                into.failed.append(
+                    Failed(ordinal, place, Failure(line.error.kind, line.error.message), _raw_bytes(line))
+                )
+                return
+            text = bytes(line.record)
+        try:
+            key = self._key(text)
+        except _FaultError as fault:
+            into.failed.append(Failed(ordinal, place, fault.failure, text))
+        else:
+            into.records.append(
+                Record(text, key, ordinal, place.path, place.record, place.line, place.offset)
+            )
+
+    def _key(self, text: bytes) -> Key:
+        """The key of a record that is fit to be sent.
+
+        Raises:
+            _FaultError: the record is not fit, with the path of the fault.
+        """
+        try:
+            envelope = _decode_loose(text)
+        except RecursionError:
+            raise _FaultError(FailureClass.UNREADABLE, "nested too deeply to be read") from None
+        except msgspec.ValidationError as e:
+            raise _FaultError(FailureClass.INVALID, _told(e)) from None
+        except msgspec.DecodeError as e:
+            raise _FaultError(FailureClass.UNREADABLE, _malformed(e)) from None
+        if not SPACE.fullmatch(envelope.space):
+            raise _FaultError(FailureClass.INVALID, f"space: {_SPACE_RULE}")
+        if "\0" in envelope.externalId:
+            raise _FaultError(FailureClass.INVALID, "externalId: holds a NUL character")
+        for i, loose in enumerate(envelope.sources):
+            _check_source(loose.source, f"sources[{i}].source")
+        if len(text) > self._room:
+            raise _FaultError(
+                FailureClass.OVERSIZE,
+                f"{len(text):,} bytes, and a request has room for {self._room:,} bytes of records",
+            )
+        return (envelope.space, envelope.externalId)
+
+
+_SPACE_RULE = "expected 1 to 43 letters, digits, _ or -, the first of them a letter"
+_CONTAINER_RULE = "expected 1 to 255 letters, digits or _, the first of them a letter, the last not _"
+
+
+def _check_source(source: Raw, path: str) -> None:
+    try:
+        _decode_object(source)
+    except msgspec.ValidationError as e:
+        raise _FaultError(FailureClass.INVALID, _told(e, path)) from None
+    if _decode_anything(source).get("type") != "container":
+        return
+    try:
+        container = _decode_container(source)
+    except msgspec.ValidationError as e:
+        raise _FaultError(FailureClass.INVALID, _told(e, path)) from None
+    if not SPACE.fullmatch(container.space):
+        raise _FaultError(FailureClass.INVALID, f"{path}.space: {_SPACE_RULE}")
+    if not CONTAINER.fullmatch(container.externalId):
+        raise _FaultError(FailureClass.INVALID, f"{path}.externalId: {_CONTAINER_RULE}")
+
+
+def _failed_line(text: bytes) -> _FailedLine | None:
+    if b'"error"' not in text or b'"source"' not in text:
+        return None
+    try:
+        line = _decode_failed_line(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    has_record = line.record is not UNSET or line.raw is not UNSET or line.rawBase64 is not UNSET
+    return line if has_record or line.error.kind is FailureClass.OVERSIZE else None
+
+
+def _raw_bytes(line: _FailedLine) -> bytes | None:
+    if isinstance(line.raw, str):
+        return line.raw.encode()
+    if isinstance(line.rawBase64, str):
+        try:
+            return base64.b64decode(line.rawBase64, validate=True)
+        except ValueError:
+            return line.rawBase64.encode()
+    return None
+
+
+_AT = re.compile(r"(?s)(.*?)(?: - at `\$\.?(.*)`)?")
+_TYPES = re.compile(r"Expected `([^`]*)`, got `([^`]*)`")
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+
+
+def _told(error: msgspec.ValidationError, prefix: str = "") -> str:
+    """`sources[0].properties: expected object, got string`: the path of the fault, then what it is."""
+    match = _AT.fullmatch(str(error))
+    assert match is not None, "every text matches"
+    what, path = match[1], ".".join(filter(None, [prefix, match[2]]))
+    if types := _TYPES.fullmatch(what):
+        told = f"expected {_type(types[1])}, got {_type(types[2])}"
+    elif missing := _MISSING.fullmatch(what):
+        path, told = _join(path, missing[1]), "missing"
+    elif unknown := _UNKNOWN.fullmatch(what):
+        told = f"unknown member; allowed are {_allowed(path)}"
+        path = _join(path, unknown[1])
+    elif path == "externalId":
+        told = "expected 1 to 256 characters"
+    elif path == "sources":
+        told = "expected 1 to 100 sources"
+    else:
+        told = what[:1].lower() + what[1:]
+    return f"{path or 'record'}: {told}"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _allowed(path: str) -> str:
+    if not path:
+        return "space, externalId and sources"
+    return "type, space and externalId" if path.endswith(".source") else "source and properties"
+
+
+def _type(name: str) -> str:
+    return {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}.get(name, name)
+
+
+_BYTE = re.compile(r"(?:JSON is malformed: )?(.*?)(?: \(byte (\d+)\))?")
+
+
+def _malformed(error: msgspec.DecodeError) -> str:
+    match = _BYTE.fullmatch(str(error))
+    if match is None or match[1] == "Input data was truncated":
+        return "not JSON: it ends in the middle"
+    return f"not JSON: {match[1]}" + (f" at byte {match[2]} of the record" if match[2] else "")
+
+
+def failed_of(unframed: Unframed, ordinal: int) -> Failed:
+    """The settlement of a text that could not even be framed."""
+    kind = FailureClass.OVERSIZE if unframed.kind == "oversize" else FailureClass.UNREADABLE
+    return Failed(ordinal, unframed.place, Failure(kind, unframed.reason), unframed.raw)
+
+
+def keys_of(records: Sequence[Record]) -> list[Key]:
+    """The keys of `records`, in their order."""
+    return [record.key for record in records]
