@@ -6,21 +6,17 @@ All records of a load are numbered from 0 in input order, over all its inputs: a
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cdf_upsert.core.framing import Position
 from cdf_upsert.core.record import Failed, Key, Record
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A place between two records: `ordinal` is the next record's; `record` and `line` the next ones of the input.
-
-    `offset` is in the uncompressed bytes of input number `index` (from 0).
-    """
+    """A place between two records: `ordinal` is the next record's, `position` how far input number `index` is read."""
 
     ordinal: int = 0
     index: int = 0
-    offset: int = 0
-    record: int = 1
-    line: int = 1
+    position: Position = Position()
 
 
 @dataclass(frozen=True, slots=True)

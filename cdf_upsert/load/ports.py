@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from cdf_upsert.core.comparing import Comparison
-from cdf_upsert.core.framing import Frames, Unframed
+from cdf_upsert.core.framing import Frames, Position, Unframed
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.record import Key, Record
 from cdf_upsert.core.standing import Again, Checkpoint, Settlement
@@ -45,8 +45,8 @@ class Input(Protocol):
         """The name that was given; `-` for standard input."""
         ...
 
-    def open(self, start: Checkpoint) -> Reader:
-        """Begin to read at `start`, which lies in this input."""
+    def open(self, start: Position) -> Reader:
+        """Begin to read behind what is consumed at `start`."""
         ...
 
 
