@@ -91,7 +91,7 @@ def test_samples_are_what_remake_writes() -> None:
 
 def test_the_demo_ends_well_twice(tmp_path: Path) -> None:
     """The demo shows good and broken records, ends with 0, and does so again in the same directory."""
-    demo = ["sh", SAMPLES / "demo.sh", SCRIPT]
+    demo = ("sh", SAMPLES / "demo.sh", SCRIPT)
     for _ in range(2):
         finished = run(demo, tmp_path)
         assert finished.returncode == 0, finished.stderr
@@ -111,7 +111,7 @@ def test_the_demo_tells_when_a_load_goes_wrong(tmp_path: Path) -> None:
 @contextmanager
 def strict_sandbox(directory: Path) -> Iterator[str]:
     """Serve a sandbox that knows no container until it is told; give its base URL."""
-    command = [SCRIPT, "sandbox", "--strict", "--port", "0", "--data", directory / "data"]
+    command = (SCRIPT, "sandbox", "--strict", "--port", "0", "--data", directory / "data")
     with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
