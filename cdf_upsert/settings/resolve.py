@@ -157,7 +157,7 @@ def _is_empty(look: Lookup) -> bool:
 def _remembered(
     look: Lookup, aim: Target, cluster: str | None, session: Session
 ) -> tuple[tuple[str, str], ...]:
-    """What counted, not what was beaten: from one layer two values of one meaning would contradict each other."""
+    """What counted, not what was beaten: two values of one meaning in one layer contradict each other."""
     found = {key: value for key in _REMEMBERED if (value := look.find(key)) is not None}
     authority, discovery = found.get("authority-url"), found.get("discovery-url")
     if authority is not None and discovery is not None:
@@ -165,7 +165,7 @@ def _remembered(
     texts = {key: value.text for key, value in found.items() if key != "cluster"}
     texts |= {"project": aim.project, "base-url": aim.base_url}
     texts |= {"login-flow": Flow.DEVICE_CODE if session.device else Flow.INTERACTIVE}
-    return tuple((texts | ({"cluster": cluster} if cluster else {})).items())
+    return tuple(sorted((texts | ({"cluster": cluster} if cluster else {})).items()))
 
 
 def _sentence(faults: list[str]) -> str:
