@@ -1,16 +1,18 @@
 """What is measured: one method of `Bench` for each row of the table, each a ratio within one run."""
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.harness import ROOT, Command, FailedRunError, Finished, Server, run
+from tests.benchmarks.harness import ROOT, FailedRunError, Finished, Server, run
 
 PYTHON = sys.executable
 LOADER = (PYTHON, "-m", "cdf_upsert")
@@ -34,7 +36,7 @@ class Size:
     starts: int
 
 
-FULL = Size(sdk=100_000, small=23_000, large=2_300_000, failing=(4_000, 22_000), turns=3, starts=21)
+FULL = Size(sdk=200_000, small=23_000, large=2_300_000, failing=(4_000, 22_000), turns=3, starts=21)
 QUICK = Size(sdk=20_000, small=23_000, large=230_000, failing=(1_000, 4_000), turns=1, starts=5)
 
 
@@ -109,15 +111,14 @@ class Bench:
         """Compare going on after a kill -9 at 99 % with the whole load."""
         amount = self._size.large
         file = self._input("large.ndjson", amount)
-        _, wholes = self._bare_and_loads_of_large()
-        rests, sent = [], []
+        wholes, rests, sent = [], [], []
         for _ in range(self._size.turns):
+            wholes.append(self._load(file, amount))
             with tempfile.TemporaryDirectory(dir=self._directory) as runs:
-                self._killed(file, after=amount // BATCH * 99 // 100, runs=Path(runs))
+                self._killed(file, Path(runs), after=amount // BATCH * 99 // 100)
                 self._server.begin()
-                rests.append(
-                    run(self._command(file, Path(runs)), directory=self._directory, environment=TOKEN)
-                )
+                rests.append(self._loader(file, Path(runs)))
+                expect(amount, rests[-1], "accepted", "alreadyAccepted")
                 sent.append(self._server.counts()["upserts"])
         return Measured(
             median_seconds(rests) / median_seconds(wholes),
@@ -162,28 +163,26 @@ class Bench:
         return finished
 
     def _load(self, file: Path, amount: int) -> Finished:
-        """Load once, and hold the loader to it: every record accepted, in full batches."""
+        """Load once in a run directory of its own, and hold the loader to it: every record is accepted."""
         self._server.begin()
         with tempfile.TemporaryDirectory(dir=self._directory) as runs:
-            finished = run(self._command(file, Path(runs)), directory=self._directory, environment=TOKEN)
-        accepted = json.loads(finished.output)["records"]["accepted"]
-        if accepted != amount:
-            raise FailedRunError(f"The loader accepted {accepted} of {amount} records")
+            finished = self._loader(file, Path(runs))
+        expect(amount, finished, "accepted")
         self._expect_upserts(-(-amount // BATCH), "The loader")
         return finished
 
     def _refused(self, amount: int) -> Finished:
+        """Load once while the server refuses everything."""
         file = self._input(f"refused-{amount}.ndjson", amount)
         self._server.begin(status=400)
         with tempfile.TemporaryDirectory(dir=self._directory) as runs:
-            command = self._command(file, Path(runs))
-            finished = run(command, directory=self._directory, environment=TOKEN, exit_code=3)
-        failed = json.loads(finished.output)["records"]["failed"]
-        if failed != amount:
-            raise FailedRunError(f"The loader failed {failed} of {amount} records")
+            finished = self._loader(file, Path(runs), exit_code=3)
+        expect(amount, finished, "failed")
         return finished
 
-    def _killed(self, file: Path, *, after: int, runs: Path) -> None:
+    def _killed(self, file: Path, runs: Path, *, after: int) -> None:
+        """Begin a load and kill it once `after` requests were answered."""
+
         def kill(process: subprocess.Popen[bytes]) -> None:
             seen, since = -1, time.monotonic()
             while seen < after and time.monotonic() - since < STANDSTILL:
@@ -194,27 +193,21 @@ class Bench:
             process.kill()
 
         self._server.begin(hold_after=after)
-        run(
-            self._command(file, runs),
-            directory=self._directory,
-            environment=TOKEN,
-            exit_code=-9,
-            meanwhile=kill,
-        )
+        self._loader(file, runs, exit_code=-signal.SIGKILL, meanwhile=kill)
 
-    def _command(self, file: Path, runs: Path) -> Command:
-        options = ("--base-url", self._server.url, "--project", "bench", "--concurrency", "8")
-        return (
-            *LOADER,
-            "load",
-            "bench",
-            file,
-            *options,
-            "--progress",
-            "none",
-            "--run-dir",
-            runs / "run",
-            "--json",
+    def _loader(
+        self,
+        file: Path,
+        runs: Path,
+        *,
+        exit_code: int = 0,
+        meanwhile: Callable[[subprocess.Popen[bytes]], None] | None = None,
+    ) -> Finished:
+        target = ("--base-url", self._server.url, "--project", "bench")
+        options = ("--concurrency", "8", "--progress", "none", "--run-dir", runs / "run", "--json")
+        command = (*LOADER, "load", *target, *options, "bench", file)
+        return run(
+            command, directory=self._directory, environment=TOKEN, exit_code=exit_code, meanwhile=meanwhile
         )
 
     def _expect_upserts(self, expected: int, who: str) -> None:
@@ -227,6 +220,19 @@ class Bench:
         if not file.exists():
             run((PYTHON, "-m", "tests.benchmarks.inputs", file, str(amount)), directory=ROOT)
         return file
+
+
+def expect(amount: int, finished: Finished, *settlements: str) -> None:
+    """Hold a load to its report: so many records settled in these ways.
+
+    Raises:
+        FailedRunError: they were more or fewer.
+    """
+    records = json.loads(finished.output)["records"]
+    if sum(records[settlement] for settlement in settlements) != amount:
+        raise FailedRunError(
+            f"The loader reports {records}, and all {amount} should be {' or '.join(settlements)}"
+        )
 
 
 def median_seconds(runs: list[Finished]) -> float:
