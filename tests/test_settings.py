@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdf_upsert.core.access import cluster_of
 from cdf_upsert.core.redact import MASK
+from cdf_upsert.core.routes import is_loopback
 from cdf_upsert.errors import UsageError
 from cdf_upsert.settings import (
     ClientAuth,
@@ -24,7 +26,6 @@ from cdf_upsert.settings import (
     environment_with_dotenv,
     resolve,
 )
-from cdf_upsert.settings.addresses import cluster_of, is_loopback
 from cdf_upsert.settings.names import SETTINGS
 
 ENTRA = "https://login.microsoftonline.com"
@@ -531,7 +532,7 @@ def test_no_text_in_any_variable_breaks_the_settings(environment):
 
 
 def test_settings_are_cheap():
-    """Resolving settings imports no HTTP client, no OAuth library and no parser of files that are not there."""
+    """Resolving settings imports no HTTP client, no OAuth library, no parser of absent files."""
     code = (
         "import sys; from pathlib import Path; from cdf_upsert.settings import resolve;"
         "resolve({}, {'CDF_PROJECT': 'p', 'CDF_CLUSTER': 'c', 'CDF_TOKEN': 't',"

@@ -4,9 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from cdf_upsert.core.redact import Secret
+
+DOMAIN: Final = ".cognitedata.com"
+"""Where the clusters of CDF are."""
+
+
+def cluster_of(url: str) -> str | None:
+    """The cluster that a URL of Cognite names, also through a private link; None for other hosts.
+
+    `https://westeurope-1.cognitedata.com` and `https://acme.plink.westeurope-1.cognitedata.com` are both in
+    westeurope-1.
+    """
+    host = urlsplit(url).hostname or ""
+    return host.removesuffix(DOMAIN).rpartition(".")[2] if host.endswith(DOMAIN) else None
 
 
 @dataclass(frozen=True, slots=True)

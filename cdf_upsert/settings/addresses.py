@@ -1,27 +1,15 @@
 """Addresses: what a URL of a service or a provider may look like, and the target that they name."""
 
 import re
-from ipaddress import ip_address
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-from cdf_upsert.core.access import Provider, Target
+from cdf_upsert.core.access import DOMAIN, Provider, Target, cluster_of
+from cdf_upsert.core.routes import is_loopback
 from cdf_upsert.settings.lookup import Found, Lookup
-
-DOMAIN: Final = ".cognitedata.com"
 
 _CLUSTER: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _PROJECT: Final = re.compile(r"[A-Za-z0-9._-]+")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the host is this machine by its name or number alone."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def address(look: Lookup, found: Found, *, insecure_http: bool) -> str | None:
@@ -47,16 +35,6 @@ def address(look: Lookup, found: Found, *, insecure_http: bool) -> str | None:
     else:
         return text.rstrip("/")
     return None
-
-
-def cluster_of(base_url: str) -> str | None:
-    """The cluster that a base URL of Cognite names, also through a private link; None for other hosts.
-
-    `https://westeurope-1.cognitedata.com` and `https://acme.plink.westeurope-1.cognitedata.com` are both in
-    westeurope-1.
-    """
-    host = urlsplit(base_url).hostname or ""
-    return host.removesuffix(DOMAIN).rpartition(".")[2] if host.endswith(DOMAIN) else None
 
 
 def target(
@@ -104,13 +82,9 @@ def target(
 
 def _base_url(look: Lookup, url: Found, *, insecure_http: bool) -> str | None:
     base = address(look, url, insecure_http=insecure_http)
-    if base is not None and "/api/" in f"{_path(urlsplit(base))}/":
+    if base is not None and "/api/" in f"{urlsplit(base).path}/":
         look.faults.append(
             f"{url} is '{url.text}': write it only up to the host, without /api and what follows."
         )
         return None
     return base
-
-
-def _path(parts: SplitResult) -> str:
-    return parts.path

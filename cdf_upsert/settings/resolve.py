@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from cdf_upsert.core.access import Provider, Session, Settings, Target
+from cdf_upsert.core.access import DOMAIN, Provider, Session, Settings, Target
 from cdf_upsert.errors import UsageError
-from cdf_upsert.settings.addresses import DOMAIN, target
+from cdf_upsert.settings.addresses import target
 from cdf_upsert.settings.dotenv import FILE as DOTENV
 from cdf_upsert.settings.dotenv import read_dotenv
 from cdf_upsert.settings.lookup import Layer, Lookup

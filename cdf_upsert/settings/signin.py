@@ -7,6 +7,7 @@ from typing import Final, assert_never
 from urllib.parse import urlsplit
 
 from cdf_upsert.core.access import (
+    DOMAIN,
     ClientAuth,
     ClientCredentials,
     Credentials,
@@ -17,7 +18,7 @@ from cdf_upsert.core.access import (
 )
 from cdf_upsert.core.redact import Secret
 from cdf_upsert.errors import UsageError
-from cdf_upsert.settings.addresses import DOMAIN, address
+from cdf_upsert.settings.addresses import address
 from cdf_upsert.settings.files import secret_reader
 from cdf_upsert.settings.lookup import Found, Lookup
 
