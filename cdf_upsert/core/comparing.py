@@ -1,7 +1,8 @@
 """What is stored against what was sent, value by value as the service stores them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +23,8 @@ class Different:
 
 
 Comparison = Same | Missing | Different
+
+
+def compare(record_text: bytes, stored: Mapping[str, Any]) -> Comparison:
+    """Compare a record's text with the stored record of the same key."""
+    raise NotImplementedError
