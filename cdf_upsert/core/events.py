@@ -60,6 +60,7 @@ class BatchReplied:
     seconds: float
     wire_bytes: int
     under_way: int
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""A report in sentences: the line of summary, the failures, and what to do next."""
+
+import shlex
+from collections.abc import Sequence
+from typing import assert_never
+
+from cdf_upsert.core.events import Outcome
+from cdf_upsert.core.report import FailureReport, Report
+from cdf_upsert.core.wording import count, duration, one_line, rate, size
+
+MOST_TOLD = 10
+"""So many groups of failures are told; the report holds them all."""
+
+
+def summary(report: Report) -> str:
+    """Return the one line that says how a run went; its first word is the number of accepted records."""
+    records = report.records
+    parts = [f"{records.accepted:,} accepted"] + [
+        f"{number:,} {settlement}"
+        for number, settlement in (
+            (records.failed, "failed"),
+            (records.superseded, "superseded"),
+            (records.already_accepted, "already accepted"),
+            (records.unsent, "unsent"),
+        )
+        if number
+    ]
+    line = f"{', '.join(parts)} of {count(records.read, 'record')} in {duration(report.duration_seconds)}"
+    if report.requests.sent:
+        speed = records.accepted / max(report.duration_seconds, 0.001)
+        line += f" ({rate(speed)}, {size(report.requests.bytes)} sent)"
+    line += "."
+    if report.reason:
+        line += f" {report.reason}"
+    elif not records.read:
+        line += " There was nothing to load."
+    if records.failed and report.failed_file is not None:
+        line += f" Failed: {report.failed_file}"
+    return one_line(line)
+
+
+def next_step(report: Report, command: Sequence[str], run_dir: str | None = None) -> str | None:
+    """Return what to do next in one sentence, None when there is nothing to do.
+
+    `command` is what loads another input into the same stream, but for that input. `run_dir` is the directory
+    that a rerun has to name: that of a load from standard input.
+    """
+    rerun = "rerun the same command"
+    if run_dir is not None:
+        rerun += f" on the same bytes with --run-dir {shlex.quote(run_dir)}"
+    match report.outcome:
+        case Outcome.COMPLETE:
+            return None
+        case Outcome.FAILURES if report.failed_file is not None:
+            mended = shlex.join([*command, report.failed_file])
+            return one_line(f"Next: mend the failed records and load them: {mended}")
+        case Outcome.FAILURES:
+            return "Next: mend the failed records and load them again."
+        case Outcome.STOPPED | Outcome.INTERRUPTED:
+            return one_line(f"Next: to go on, {rerun}; what was accepted is not sent again.")
+        case Outcome.REFUSED:
+            return one_line(f"Next: when this is mended, {rerun}; what was accepted is not sent again.")
+        case Outcome.ERROR:
+            return one_line(f"Next: {rerun}; what is known to be accepted is not sent again.")
+        case _:
+            assert_never(report.outcome)
+
+
+def why(failure: FailureReport) -> str:
+    """Return the class of a failure and the service's status, as `rejected (400)`."""
+    return failure.kind if failure.status is None else f"{failure.kind} ({failure.status})"
+
+
+def example(failure: FailureReport) -> str:
+    """Return where to look at an example, as `a.ndjson line 12, key weather/EWR-3`; empty without one."""
+    where = failure.example
+    if where is None:
+        return ""
+    text = (
+        f"{where.path} line {where.line}" if where.line is not None else f"{where.path} record {where.record}"
+    )
+    if where.key is not None:
+        text += f", key {where.key.space}/{where.key.external_id}"
+    return one_line(text)
+
+
+def message(failure: FailureReport) -> str:
+    """Return what the failures of a group say."""
+    return one_line(failure.message) or "(no message)"
+
+
+def told(report: Report) -> tuple[list[FailureReport], str | None]:
+    """Return the groups of failures that are worth the reader's time, and a sentence on the rest."""
+    shown, rest = report.failures[:MOST_TOLD], report.failures[MOST_TOLD:]
+    if not rest:
+        return shown, None
+    records = count(sum(failure.count for failure in rest), "record")
+    return shown, f"and {records} with {count(len(rest), 'other message')}: see the report."
+
+
+def failure_lines(report: Report) -> list[str]:
+    """Return the groups of failures as plain lines: two for each."""
+    shown, rest = told(report)
+    width = max((len(f"{failure.count:,}") for failure in shown), default=0)
+    lines = []
+    for failure in shown:
+        lines.append(f"  {failure.count:>{width},} {why(failure)}: {message(failure)}")
+        if where := example(failure):
+            lines.append(f"  {'':>{width}} for example {where}")
+    return lines if rest is None else [*lines, f"  {rest}"]
