@@ -1,0 +1,1 @@
+"""Inputs -> framed records: files, compression, NDJSON, JSON documents."""
