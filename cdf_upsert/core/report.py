@@ -32,10 +32,10 @@ class RunFacts:
 
 
 class InputReport(Struct, frozen=True):
-    """One input; `bytes` are those of its records."""
+    """One input; `bytes` are those of its records, and `format` is None when it was not opened again."""
 
     path: str
-    format: str
+    format: str | None
     records: int
     bytes: int
 
@@ -138,10 +138,16 @@ def exit_code(outcome: Outcome, signal: int | None = None) -> int:
 
 
 def make_report(tally: Tally, facts: RunFacts) -> Report:
-    """Sum up a run that has ended; books that do not balance make it an error, and the reason says so."""
+    """Sum up a run that has ended.
+
+    A complete run in which records failed is one with failures. Books that do not balance make any run an error,
+    and the reason says so.
+    """
     outcome, reason = Outcome.ERROR, "The run broke off."
     if tally.ended is not None:
         outcome, reason = tally.ended.outcome, tally.ended.reason
+    if outcome is Outcome.COMPLETE and tally.failed:
+        outcome = Outcome.FAILURES
     if imbalance := tally.balance(dry_run=facts.dry_run):
         outcome, reason = Outcome.ERROR, f"{imbalance} {reason}".rstrip()
     return Report(

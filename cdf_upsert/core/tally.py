@@ -75,11 +75,14 @@ class Latencies:
 
 @dataclass(slots=True)
 class InputTally:
-    """What was read of one input. `position` counts in `total_bytes`, which is None when nobody knows."""
+    """What was read of one input. `position` counts in `total_bytes`, which is None when nobody knows.
+
+    `format` is None for an input that was not opened: only records that failed in an earlier run came from it.
+    """
 
     path: str
-    format: str
-    total_bytes: int | None
+    format: str | None = None
+    total_bytes: int | None = None
     records: int = 0
     nbytes: int = 0
     position: int = 0
@@ -114,16 +117,11 @@ class Tally:
     def hear(self, event: Event) -> None:
         """Take one event into account."""
         match event:
-            case InputOpened(path, format_, total_bytes):
-                self._reading[path] = InputTally(path, format_, total_bytes)
-                self.inputs.append(self._reading[path])
+            case InputOpened():
+                self._open(event)
                 return
-            case BlockRead(path, records, nbytes, position):
-                self.read += records
-                source = self._reading[path]
-                source.records += records
-                source.nbytes += nbytes
-                source.position = position
+            case BlockRead():
+                self._read(event)
                 return
             case BatchSent():
                 self.sent += 1
@@ -141,6 +139,7 @@ class Tally:
                 self.accepted += event.accepted
                 self.superseded += event.superseded
                 self.already_accepted += event.already_accepted
+                self.read += event.already_accepted  # The earlier run read them, and no block tells of them.
                 self.failed += len(event.failed)
                 self._recent.add(event.at, event.accepted)
                 for failed in event.failed:
@@ -177,7 +176,7 @@ class Tally:
         """
         total = self._total_bytes
         if total is None:
-            sizes = [source.total_bytes for source in self.inputs]
+            sizes = [source.total_bytes for source in self.inputs if source.format is not None]
             total = sum(size for size in sizes if size is not None)
             if None in sizes:
                 return None
@@ -209,8 +208,26 @@ class Tally:
                 f"{self.already_accepted:,} already accepted, {self.unsent:,} unsent)."
             )
         outcome = None if self.ended is None else self.ended.outcome
-        if outcome is Outcome.COMPLETE and self.failed:
-            return f"The books do not balance: a run that is called complete has {self.failed:,} failed."
         if outcome in (Outcome.COMPLETE, Outcome.FAILURES) and self.unsent and not dry_run:
             return f"The books do not balance: a run that is called finished has {self.unsent:,} unsent."
         return None
+
+    def _open(self, event: InputOpened) -> None:
+        source = self._reading.get(event.path)
+        if source is None or source.format is not None:
+            source = self._add_input(event.path)
+        source.format, source.total_bytes = event.format, event.total_bytes
+
+    def _read(self, event: BlockRead) -> None:
+        self.read += event.records
+        if not event.path:
+            return
+        source = self._reading.get(event.path) or self._add_input(event.path)
+        source.records += event.records
+        source.nbytes += event.nbytes
+        source.position = max(source.position, event.position)
+
+    def _add_input(self, path: str) -> InputTally:
+        source = self._reading[path] = InputTally(path)
+        self.inputs.append(source)
+        return source

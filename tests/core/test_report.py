@@ -177,6 +177,12 @@ def test_every_outcome_has_an_exit_code(outcome):
     assert (exit_code(outcome) == 0) is (outcome is Outcome.COMPLETE)
 
 
+def test_a_complete_run_with_failures():
+    """The counts decide: a run that came to its end is complete only when no record failed."""
+    assert ended(Outcome.COMPLETE, accepted=1, failed=1).exit_code == 3
+    assert ended(Outcome.STOPPED, accepted=1, failed=1).exit_code == 5
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_books_that_are_off_are_an_error(outcome):
     """Whatever a run says of itself, it ends in 1 when a record is not accounted for."""
@@ -293,7 +299,8 @@ def test_what_a_terminal_would_obey_is_written_out():
             ended(Outcome.INTERRUPTED, unsent=1),
             ".cdf-upsert/my run",
             (
-                "Next: to go on, rerun the same command on the same bytes with --run-dir '.cdf-upsert/my run'; "
+                "Next: to go on, rerun the same command on the same bytes with "
+                "--run-dir '.cdf-upsert/my run'; "
                 "what was accepted is not sent again."
             ),
         ),
