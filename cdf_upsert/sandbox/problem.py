@@ -1,0 +1,5 @@
+"""Why the sandbox cannot be served at all."""
+
+
+class SandboxError(Exception):
+    """The sandbox cannot start; the message is a whole sentence for the user."""

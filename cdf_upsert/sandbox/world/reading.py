@@ -1,0 +1,301 @@
+"""Reading records back: filter (one page, sorted) and sync (changes since a cursor)."""
+
+import base64
+import binascii
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+import orjson
+from msgspec import Meta, Struct
+
+from cdf_upsert.sandbox.world.filters import (
+    Filter,
+    Predicate,
+    check_bounds,
+    compile_filter,
+    container_of,
+    in_range,
+)
+from cdf_upsert.sandbox.world.models import Models
+from cdf_upsert.sandbox.world.refusal import Refusal, at, decode
+from cdf_upsert.sandbox.world.store import Row, State, Store
+from cdf_upsert.sandbox.world.streams import Stream
+from cdf_upsert.sandbox.world.templates import DAY_MS
+from cdf_upsert.sandbox.world.values import TOP_LEVEL, Read, duration, milliseconds, read, source
+
+_MAX_FILTER_REPLY = 20_000_000
+_MAX_SYNC_REPLY = 10_000_000
+
+_Bound = Annotated[str, Meta(min_length=1, max_length=100)] | int
+_Limit = Annotated[int, Meta(ge=1, le=1000)]
+
+
+class Times(Struct, omit_defaults=True):
+    """The bounds of `lastUpdatedTime` in a request."""
+
+    gte: _Bound | None = None
+    gt: _Bound | None = None
+    lte: _Bound | None = None
+    lt: _Bound | None = None
+
+
+class _Selected(Struct):
+    source: dict[str, Any]
+    properties: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=255)]], Meta(min_length=1, max_length=1000)
+    ]
+
+
+_Sources = Annotated[list[_Selected], Meta(min_length=1, max_length=10)]
+
+
+class _Sort(Struct):
+    property: list[str]
+    direction: Literal["ascending", "descending"] = "ascending"
+
+
+class _FilterBody(Struct, rename="camel"):
+    last_updated_time: Times | None = None
+    filter: dict[str, Any] | None = None
+    sources: _Sources | None = None
+    target_units: dict[str, Any] | None = None
+    include_typing: bool = False
+    limit: _Limit = 10
+    sort: Annotated[list[_Sort], Meta(min_length=1, max_length=5)] | None = None
+
+
+class _SyncBody(Struct, rename="camel"):
+    filter: dict[str, Any] | None = None
+    sources: _Sources | None = None
+    cursor: Annotated[str, Meta(min_length=1, max_length=100_000)] | None = None
+    initialize_cursor: Annotated[str, Meta(min_length=6, max_length=100)] | None = None
+    target_units: dict[str, Any] | None = None
+    include_typing: bool = False
+    limit: _Limit = 10
+
+
+_FILTER = msgspec.json.Decoder(_FilterBody)
+_SYNC = msgspec.json.Decoder(_SyncBody)
+
+# Which properties of which container a reply shows: number -> (space, container, names or None for all).
+Selection = dict[str, tuple[str, str, frozenset[str] | None]]
+
+
+def filter_records(store: Store, models: Models, stream: Stream, body: bytes, now: int) -> dict[str, Any]:
+    """One page of the records that match, sorted, or in the order of their last change."""
+    request = decode(body, _FILTER)
+    refuse_units(request.target_units)
+    compiled = compile_filter(request.filter, models)
+    times = time_bounds(request.last_updated_time, stream, now)
+    chosen = _selection(models, request.sources)
+    rows = matching(store, stream, compiled, times)
+    if request.sort is None:
+        page: Sequence[Read] = _first(rows, request.limit)
+    else:
+        page = _sorted(store, stream, models, rows, request.sort, request.limit)
+    items = [_record(row, chosen) for row in page]
+    _refuse_long(items, _MAX_FILTER_REPLY)
+    out: dict[str, Any] = {"items": items}
+    if request.include_typing:
+        out["typing"] = _typing(models, chosen, compiled)
+    return out
+
+
+def sync_records(store: Store, models: Models, stream: Stream, body: bytes, now: int) -> dict[str, Any]:
+    """The next page of changes; a deleted record is shown as a tombstone, whatever the filter says of its values."""
+    request = decode(body, _SYNC)
+    refuse_units(request.target_units)
+    compiled = compile_filter(request.filter, models)
+    chosen = _selection(models, request.sources)
+    after, since = _start(request, stream, now)
+    items: list[dict[str, Any]] = []
+    has_next = False
+    for row in map(read, store.rows(stream.id, after=after, updated_from=since, tombstones=True)):
+        if len(items) == request.limit:
+            has_next = True
+            break
+        after = row.seq
+        if row.state == State.DELETED:
+            if compiled.may_hold(row.space, row.external_id):
+                items.append(_head(row) | {"status": "deleted"})
+        elif compiled.matches(row):
+            items.append(
+                _record(row, chosen) | {"status": "created" if row.state == State.CREATED else "updated"}
+            )
+    _refuse_long(items, _MAX_SYNC_REPLY)
+    out: dict[str, Any] = {"items": items, "nextCursor": _cursor(stream, after, since), "hasNext": has_next}
+    if request.include_typing:
+        out["typing"] = _typing(models, chosen, compiled)
+    return out
+
+
+def matching(store: Store, stream: Stream, compiled: Filter, times: dict[str, int]) -> Iterator[Read]:
+    """The records that match, in the order of their last change; by key where the filter names the keys."""
+    keys = compiled.keys()
+    rows: Iterable[Row]
+    if keys is not None:
+        rows = store.rows_of(stream.id, keys)
+    else:
+        rows = store.rows(stream.id, updated_from=max(times.get("gte", 0), times.get("gt", 0)))
+    matches: Predicate = compiled.matches
+    if times:
+        within = in_range(lambda row: row.updated, times)
+        return (one for one in map(read, rows) if within(one) and matches(one))
+    return (one for one in map(read, rows) if matches(one))
+
+
+def time_bounds(times: Times | None, stream: Stream, now: int) -> dict[str, int]:
+    """The bounds of `lastUpdatedTime` in milliseconds; an immutable stream needs a lower one, not too long ago.
+
+    Raises:
+        Refusal: 400 for bounds that are missing, doubled, too far apart or no times.
+    """
+    where = "lastUpdatedTime"
+    mutable = stream.template.mutable
+    if times is None:
+        if mutable:
+            return {}
+        raise at(where, "is required for immutable streams")
+    bounds: dict[str, int] = {}
+    for word in ("gte", "gt", "lte", "lt"):
+        bound = getattr(times, word)
+        if bound is not None:
+            time = milliseconds(bound) if isinstance(bound, str) else bound
+            if time is None:
+                raise at(f"{where}.{word}", "expected a timestamp or milliseconds since 1970")
+            bounds[word] = time
+    check_bounds(bounds, where, lower=True)
+    days = stream.template.interval_days
+    if days is not None:
+        lower = bounds.get("gte", bounds.get("gt", 0))
+        upper = min(now, bounds.get("lte", bounds.get("lt", now)))
+        if upper - lower > days * DAY_MS:
+            raise at(where, f"the stream allows an interval of at most P{days}D")
+    return bounds
+
+
+def refuse_units(target_units: dict[str, Any] | None) -> None:
+    """The sandbox has no catalogue of units, so it refuses to convert rather than answer wrongly."""
+    if target_units is not None:
+        raise at("targetUnits", "the sandbox has no unit catalogue and does not convert units")
+
+
+def _first(rows: Iterator[Read], limit: int) -> list[Read]:
+    return [row for row, _ in zip(rows, range(limit), strict=False)]
+
+
+def _sorted(
+    store: Store, stream: Stream, models: Models, rows: Iterator[Read], sort: Sequence[_Sort], limit: int
+) -> list[Read]:
+    """The first `limit` records of the order asked for; missing values come last, equal ones by their last change."""
+    orders = []
+    for index, one in enumerate(sort):
+        where = f"sort[{index}].property"
+        found = source(models, one.property, where, top=TOP_LEVEL)
+        if found.type.list or found.type.type in ("json", "direct"):
+            raise at(where, "only properties with a single value that has an order can be sorted on")
+        orders.append((found.get, one.direction == "descending"))
+
+    def key(row: Read) -> tuple[Any, ...]:
+        return (*(_SortKey(get(row), descending) for get, descending in orders), row.seq)
+
+    numbers = [one[-1] for one in heapq.nsmallest(limit, map(key, rows))]
+    return [read(row) for row in store.rows_at(stream.id, numbers)]
+
+
+class _SortKey:
+    """One value in an order, ascending or descending."""
+
+    __slots__ = ("descending", "value")
+
+    def __init__(self, value: Any, descending: bool) -> None:  # noqa: FBT001 - made per record and key
+        self.value = value
+        self.descending = descending
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SortKey) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __lt__(self, other: "_SortKey") -> bool:
+        if self.value is None or other.value is None:
+            return self.value is not None
+        return bool(other.value < self.value) if self.descending else bool(self.value < other.value)
+
+
+def _selection(models: Models, sources: Sequence[_Selected] | None) -> Selection:
+    chosen: Selection = {}
+    for index, one in enumerate(sources or ()):
+        number = container_of(models, one.source, f"sources[{index}].source")
+        container = models.by_id[number]
+        every = "*" in one.properties
+        for position, name in enumerate(one.properties):
+            if name != "*" and name not in container.definition.properties:
+                raise at(
+                    f"sources[{index}].properties[{position}]",
+                    f"the container `{'.'.join(container.key)}` has no property `{name}`",
+                )
+        chosen[number] = (*container.key, None if every else frozenset(one.properties))
+    return chosen
+
+
+def _head(row: Read) -> dict[str, Any]:
+    return {
+        "space": row.space,
+        "externalId": row.external_id,
+        "createdTime": row.created,
+        "lastUpdatedTime": row.updated,
+    }
+
+
+def _record(row: Read, chosen: Selection) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for number, (space, external_id, names) in chosen.items():
+        values = row.body.get(number)
+        if values is not None and names is not None:
+            values = {name: value for name, value in values.items() if name in names}
+        if values:
+            properties.setdefault(space, {})[external_id] = values
+    return _head(row) | {"properties": properties}
+
+
+def _typing(models: Models, chosen: Selection, compiled: Filter) -> dict[str, Any]:
+    wanted = dict.fromkeys(compiled.properties)
+    for number, (space, external_id, names) in chosen.items():
+        for name in models.by_id[number].definition.properties:
+            if names is None or name in names:
+                wanted[space, external_id, name] = None
+    return models.typing(wanted)
+
+
+def _refuse_long(items: list[dict[str, Any]], most: int) -> None:
+    if len(items) and len(orjson.dumps(items)) > most:
+        raise Refusal(
+            400, f"The reply would be longer than {most:,} bytes: ask for fewer records or properties."
+        )
+
+
+def _start(request: _SyncBody, stream: Stream, now: int) -> tuple[int, int]:
+    """After which change, and since which time, the next page starts."""
+    if request.cursor is not None:
+        try:
+            name, after, since = base64.urlsafe_b64decode(request.cursor.encode()).decode().split(":")
+            if name == str(stream.id):
+                return int(after), int(since)
+        except (ValueError, binascii.Error):
+            pass
+        raise at("cursor", "is not a cursor of this stream")
+    if request.initialize_cursor is None:
+        raise Refusal(400, "Either `cursor` or `initializeCursor` is required.")
+    span, dash, ago = request.initialize_cursor.partition("-")
+    length = duration(span) if dash and ago == "ago" else None
+    if length is None:
+        raise at("initializeCursor", "expected a duration as in `2d-ago`")
+    return 0, max(0, now - length)
+
+
+def _cursor(stream: Stream, after: int, since: int) -> str:
+    return base64.urlsafe_b64encode(f"{stream.id}:{after}:{since}".encode()).decode()

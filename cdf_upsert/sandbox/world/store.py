@@ -1,0 +1,233 @@
+"""Where the world's state lies: SQLite, in a directory or in memory. It knows tables and no rules.
+
+Each stream has a table of its own, in the order of changes (`seq`), with one row per identity: for a mutable stream
+the key `space.externalId`, for an immutable one the key, NUL and a digest of the content.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import orjson
+
+from cdf_upsert.sandbox.problem import SandboxError
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS space (space TEXT PRIMARY KEY, definition BLOB, created INTEGER, updated INTEGER);
+CREATE TABLE IF NOT EXISTS container (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, space TEXT, external_id TEXT, definition BLOB,
+    created INTEGER, updated INTEGER, learnt INTEGER, UNIQUE (space, external_id));
+CREATE TABLE IF NOT EXISTS stream (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, external_id TEXT UNIQUE, template TEXT, created INTEGER,
+    records INTEGER, bytes INTEGER, seq INTEGER);
+"""
+
+
+class State(IntEnum):
+    """What the last change of a record was."""
+
+    CREATED = 0
+    UPDATED = 1
+    DELETED = 2
+
+
+class Row(NamedTuple):
+    """One record as it is kept: times in milliseconds, the body as JSON `{container id: properties}`."""
+
+    seq: int
+    identity: str
+    created: int
+    updated: int
+    state: int
+    body: bytes
+
+
+class Present(NamedTuple):
+    """What is known of an identity before a write."""
+
+    created: int
+    state: int
+    size: int
+
+
+class StreamRow(NamedTuple):
+    """One stream as it is kept."""
+
+    id: int
+    external_id: str
+    template: str
+    created: int
+    records: int
+    bytes: int
+    seq: int
+
+
+class Store:
+    """The tables. Not for several threads at once: its one owner is the server's."""
+
+    def __init__(self, directory: Path | None) -> None:
+        """Open, or make, the state in a directory; None keeps it in memory.
+
+        Raises:
+            SandboxError: the directory cannot be used, or another sandbox holds it.
+        """
+        place = ":memory:"
+        if directory is not None:
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise SandboxError(
+                    f"The sandbox cannot keep its state in {directory}: {error.strerror}."
+                ) from error
+            place = str(directory / "sandbox.sqlite")
+        try:
+            self._sql = sqlite3.connect(place, isolation_level=None, check_same_thread=False, timeout=1)
+            self._sql.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._sql.execute("PRAGMA journal_mode = WAL")
+            self._sql.execute("PRAGMA synchronous = OFF")
+            self._sql.execute("PRAGMA cache_size = -16000")
+            self._sql.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise SandboxError(
+                f"The sandbox cannot keep its state in {place}: {error}. Is another sandbox using it?"
+            ) from error
+
+    def close(self) -> None:
+        """Close the database; the state in a directory stays."""
+        self._sql.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside happen, or none."""
+        self._sql.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._sql.execute("ROLLBACK")
+            raise
+        self._sql.execute("COMMIT")
+
+    def spaces(self) -> list[tuple[bytes, int, int]]:
+        """All spaces: definition, created, updated."""
+        return self._sql.execute("SELECT definition, created, updated FROM space").fetchall()
+
+    def put_space(self, space: str, definition: bytes, created: int, updated: int) -> None:
+        """Keep a space."""
+        self._sql.execute(
+            "INSERT OR REPLACE INTO space VALUES (?, ?, ?, ?)", (space, definition, created, updated)
+        )
+
+    def delete_space(self, space: str) -> None:
+        """Forget a space."""
+        self._sql.execute("DELETE FROM space WHERE space = ?", (space,))
+
+    def containers(self) -> list[tuple[int, bytes, int, int, int]]:
+        """All containers: id, definition, created, updated, learnt."""
+        return self._sql.execute("SELECT id, definition, created, updated, learnt FROM container").fetchall()
+
+    def put_container(
+        self,
+        number: int | None,
+        key: tuple[str, str],
+        definition: bytes,
+        created: int,
+        updated: int,
+        *,
+        learnt: bool,
+    ) -> int:
+        """Keep a container under its number, or under a new one; returns the number."""
+        self._sql.execute(
+            "INSERT OR REPLACE INTO container VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (number, *key, definition, created, updated, learnt),
+        )
+        found = self._sql.execute(
+            "SELECT id FROM container WHERE space = ? AND external_id = ?", key
+        ).fetchone()
+        return int(found[0])
+
+    def delete_container(self, number: int) -> None:
+        """Forget a container; its number is never used again."""
+        self._sql.execute("DELETE FROM container WHERE id = ?", (number,))
+
+    def streams(self) -> list[StreamRow]:
+        """All streams."""
+        return [StreamRow(*row) for row in self._sql.execute("SELECT * FROM stream")]
+
+    def add_stream(self, external_id: str, template: str, created: int) -> int:
+        """Keep a new stream; returns its number."""
+        with self.transaction():
+            done = self._sql.execute(
+                "INSERT INTO stream VALUES (NULL, ?, ?, ?, 0, 0, 0)", (external_id, template, created)
+            )
+            number = done.lastrowid
+            assert number is not None  # an insert has a row id
+            self._sql.execute(
+                f"CREATE TABLE record_{number} (seq INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE,"
+                " created INTEGER, updated INTEGER, state INTEGER, body BLOB)"
+            )
+        return number
+
+    def delete_stream(self, number: int) -> None:
+        """Forget a stream and its records."""
+        with self.transaction():
+            self._sql.execute("DELETE FROM stream WHERE id = ?", (number,))
+            self._sql.execute(f"DROP TABLE record_{number}")
+
+    def present(self, stream: int, identities: Sequence[str]) -> dict[str, Present]:
+        """What is known of those identities that are there, tombstones among them."""
+        found = self._sql.execute(
+            "SELECT r.identity, r.created, r.state, length(r.body) FROM json_each(?) AS wanted"
+            f" CROSS JOIN record_{stream} AS r ON r.identity = wanted.value",
+            (orjson.dumps(identities),),
+        )
+        return {identity: Present(created, state, size) for identity, created, state, size in found}
+
+    def write(self, stream: int, rows: Iterable[Row], records: int, size: int, seq: int) -> None:
+        """Put rows in place of those of the same identity, and note the stream's new totals."""
+        with self.transaction():
+            self._sql.executemany(f"INSERT OR REPLACE INTO record_{stream} VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._sql.execute(
+                "UPDATE stream SET records = ?, bytes = ?, seq = ? WHERE id = ?", (records, size, seq, stream)
+            )
+
+    def rows(
+        self, stream: int, *, after: int = 0, updated_from: int = 0, tombstones: bool = False
+    ) -> Iterator[Row]:
+        """Rows in the order of their last change, from a change number and a time on."""
+        keep = "" if tombstones else f" AND state <> {State.DELETED.value}"
+        found = self._sql.execute(
+            f"SELECT * FROM record_{stream} WHERE seq > ? AND updated >= ?{keep} ORDER BY seq",
+            (after, updated_from),
+        )
+        return (Row(*row) for row in found)
+
+    def rows_of(self, stream: int, keys: Iterable[str]) -> Iterator[Row]:
+        """Rows of given keys in the order of their last change, without tombstones."""
+        found = [
+            row
+            for key in keys
+            for row in self._sql.execute(
+                f"SELECT * FROM record_{stream} WHERE (identity = ? OR (identity > ? AND identity < ?)) AND state <> ?",
+                (key, f"{key}\0", f"{key}\1", State.DELETED.value),
+            )
+        ]
+        return (Row(*row) for row in sorted(found))
+
+    def rows_at(self, stream: int, numbers: Iterable[int]) -> list[Row]:
+        """Rows of given change numbers, in the order given."""
+        query = f"SELECT * FROM record_{stream} WHERE seq = ?"
+        return [Row(*row) for number in numbers for row in self._sql.execute(query, (number,))]
+
+    def expire(self, stream: int, *, before: int, tombstones_only: bool) -> tuple[int, int]:
+        """Forget what was last changed before a time; returns how many live records went, and their bytes."""
+        condition = f"updated < ?{f' AND state = {State.DELETED.value}' if tombstones_only else ''}"
+        alive = self._sql.execute(
+            f"SELECT count(*), coalesce(sum(length(body) + length(identity)), 0) FROM record_{stream}"
+            f" WHERE {condition} AND state <> {State.DELETED.value}",
+            (before,),
+        ).fetchone()
+        self._sql.execute(f"DELETE FROM record_{stream} WHERE {condition}", (before,))
+        return int(alive[0]), int(alive[1])
