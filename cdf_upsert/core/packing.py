@@ -40,7 +40,7 @@ class Packer:
         start, used = 0, 0
         while start < len(records):
             most = start + self.most_records - len(self._open)
-            stop = min(bisect_right(ends, used + self._room), most)
+            stop = max(min(bisect_right(ends, used + self._room), most), start)
             if stop == start and not self._open:
                 stop = start + 1  # Only under a lowered ceiling can one record be too much; it goes alone.
             self._open += records[start:stop]

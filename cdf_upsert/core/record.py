@@ -162,6 +162,7 @@ class _FailedLine(Struct, gc=False):
 
 _decode_usual = msgspec.json.Decoder(_Envelope).decode
 _decode_loose = msgspec.json.Decoder(_LooseEnvelope).decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_object = msgspec.json.Decoder(_AnyObject).decode
 _decode_container = msgspec.json.Decoder(_Container).decode
 _decode_failed_line = msgspec.json.Decoder(_FailedLine).decode
@@ -274,13 +275,14 @@ class Checker:
             _FaultError: the record is not fit, with the path of the fault.
         """
         try:
+            _decode_raw(text)
             envelope = _decode_loose(text)
         except RecursionError:
             raise _FaultError(FailureClass.UNREADABLE, "nested too deeply to be read") from None
         except msgspec.ValidationError as e:
             raise _FaultError(FailureClass.INVALID, _told(e)) from None
         except msgspec.DecodeError as e:
-            raise _FaultError(FailureClass.UNREADABLE, _malformed(e)) from None
+            raise _FaultError(FailureClass.UNREADABLE, _malformed(e, text)) from None
         if not SPACE.fullmatch(envelope.space):
             raise _FaultError(FailureClass.INVALID, f"space: {_SPACE_RULE}")
         if "\0" in envelope.externalId:
@@ -380,13 +382,19 @@ def _type(name: str) -> str:
 
 
 _BYTE = re.compile(r"(?:JSON is malformed: )?(.*?)(?: \(byte (\d+)\))?")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def _malformed(error: msgspec.DecodeError) -> str:
+def _malformed(error: msgspec.DecodeError, text: bytes) -> str:
     match = _BYTE.fullmatch(str(error))
-    if match is None or match[1] == "Input data was truncated":
+    assert match is not None, "every text matches"
+    what, byte = match[1], match[2]
+    cut_short = what == "Input data was truncated"
+    if (cut_short or "escape" in what) and text.rstrip().endswith(b"}") and _SURROGATE.search(text):
+        return "not JSON: half a surrogate pair"
+    if cut_short:
         return "not JSON: it ends in the middle"
-    return f"not JSON: {match[1]}" + (f" at byte {match[2]} of the record" if match[2] else "")
+    return f"not JSON: {what}" + (f" at byte {byte} of the record" if byte else "")
 
 
 def failed_of(unframed: Unframed, ordinal: int) -> Failed:

@@ -71,7 +71,7 @@ def test_one_input_twice():
 
 
 def test_failed_records_of_an_earlier_run():
-    """Records that are tried again count for the input that they came from, be it opened in this run or not."""
+    """Records that are tried again count for the input that they came from, opened in this run or not."""
     tally = a_tally(
         Settled(100, already_accepted=7),
         BlockRead("a", 1, 0, 0),

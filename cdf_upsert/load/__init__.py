@@ -1,0 +1,5 @@
+"""The engine: reads, orders, packs, sends, interprets, settles. Its shells are handed in (`load.ports`)."""
+
+from cdf_upsert.load.engine import Engine, Ending
+
+__all__ = ["Ending", "Engine"]

@@ -1,0 +1,587 @@
+"""One run of a load.
+
+    inputs → check → ordering → packing → ready ─┐
+                        ↑                        ├→ pacing → send → interpret → settle → journal
+                        │               due ─────┘                     │
+                        └──── a key is free ───────── again, in parts ─┘
+
+Everything here runs in one event loop, so that no lock is needed. Reading stops while too much waits to be sent,
+and goes on when there is room; a part-filled batch goes out when it has waited for `linger` seconds, or when
+nothing more can be read before it has gone.
+"""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeVar, assert_never
+
+from cdf_upsert.core import events
+from cdf_upsert.core.framing import Frames, Position, Unframed
+from cdf_upsert.core.interpret import NoReply, Reason, Reply, Said, Verdict, interpret
+from cdf_upsert.core.isolating import Hunt, halves, take_apart
+from cdf_upsert.core.ordering import RECORD_OVERHEAD, Ordering
+from cdf_upsert.core.packing import Packer, body_bytes
+from cdf_upsert.core.pacing import Go, Observation, Pacing, Signal, Wait
+from cdf_upsert.core.record import Checked, Checker, Failed, Failure, FailureClass, Record, failed_of
+from cdf_upsert.core.retrying import AskStored, Dice, FailAs, Tries, TryAgain, after, backoff
+from cdf_upsert.core.standing import Again, Checkpoint, Settlement, Standing
+from cdf_upsert.core.stopping import Stopping
+from cdf_upsert.errors import LoaderError
+from cdf_upsert.load.ports import Books, Input, Sender
+from cdf_upsert.load.readback import look_up
+
+MOST_READY = 4
+"""Batches that are packed ahead of their sending."""
+
+MOST_WAITING_BYTES = 24_000_000
+"""Reading stops while more than this waits: to be sent, to be tried again, or behind another version."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """The records of one request, which all have the same history. `number` is 0 until the journal knows it."""
+
+    records: Sequence[Record]
+    nbytes: int
+    number: int = 0
+    tries: Tries = field(default_factory=Tries)
+    hunt: Hunt | None = None
+    named: bool = False
+    accepted_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: `reason` is a whole sentence, or empty."""
+
+    outcome: events.Outcome
+    reason: str
+    exit_code: int
+    unsent: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Halt:
+    outcome: events.Outcome
+    reason: str
+    exit_code: int
+
+
+class Engine:
+    """Runs one load once.
+
+    `grace` is how many seconds requests under way may take after a stop. Times are those of the event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: Sequence[Input],
+        standing: Standing,
+        checker: Checker,
+        packer: Packer,
+        pacing: Pacing,
+        stopping: Stopping,
+        sender: Sender,
+        books: Books,
+        emit: Callable[[events.Event], None],
+        dice: Dice,
+        linger: float,
+        grace: float,
+    ) -> None:
+        self._inputs = inputs
+        self._standing = standing
+        self._checker = checker
+        self._packer = packer
+        self._pacing = pacing
+        self._stopping = stopping
+        self._sender = sender
+        self._books = books
+        self._emit = emit
+        self._dice = dice
+        self._linger = linger
+        self._grace = grace
+
+        self._ordering = Ordering(standing.in_doubt)
+        self._ready: deque[Batch] = deque()
+        self._due: list[tuple[float, int, Batch]] = []
+        self._under_way: set[Batch] = set()
+        self._asking: set[Batch] = set()
+        self._waiting_bytes = 0
+        self._open_until: float | None = None
+        self._numbers = count(1)
+        self._turns = count()
+        self._accepted = 0
+        self._reading = True
+        self._stalled = False
+        self._halt: _Halt | None = None
+        self._waiting: events.Waiting | None = None
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._interruptible: set[asyncio.Task[Any]] = set()
+        self._unwritten = 0
+        self.error: BaseException | None = None
+
+    async def run(self) -> Ending:
+        """Read, send and settle until everything is settled or the run has to stop."""
+        self._loop = asyncio.get_running_loop()
+        if self._standing.already_accepted:
+            self._emit(
+                events.Settled(self._now(), already_accepted=self._standing.already_accepted)
+            )
+        self._reader = self._spawn(self._read())
+        await self._dispatch()
+        await self._drain()
+        return self._end()
+
+    def halt(self, outcome: events.Outcome, reason: str, exit_code: int) -> None:
+        """Stop in good order: read no more, let the requests under way finish. The first reason stands."""
+        if self._halt is None:
+            self._halt = _Halt(outcome, reason, exit_code)
+            self._changed.set()
+            self._room.set()
+
+    def _now(self) -> float:
+        return self._loop.time()
+
+    # ------------------------------------------------------------------ reading
+
+    async def _read(self) -> None:
+        async for lines in self._books.again():
+            for line in lines:
+                await self._take_again(line)
+            await self._wait_for_room()
+        ordinal = self._standing.start.ordinal
+        for index in range(self._standing.start.index, len(self._inputs)):
+            if self._halt is not None:
+                return
+            start = self._standing.start.position if index == self._standing.start.index else Position()
+            ordinal = await self._read_input(index, start, ordinal)
+        self._pack(self._ordering.give_up_doubt())
+        self._reading = False
+        self._changed.set()
+
+    async def _read_input(self, index: int, start: Position, ordinal: int) -> int:
+        given = self._inputs[index]
+        reader = given.open(start)
+        opened = False
+        try:
+            while self._halt is None and (pieces := await self._unless_cut_off(reader.read())) is not None:
+                if not opened:
+                    self._emit(events.InputOpened(given.path, reader.format, reader.total_bytes))
+                    opened = True
+                for piece in pieces:
+                    ordinal = await self._take_piece(piece, ordinal, given.path, reader.position)
+                    self._books.passed(Checkpoint(ordinal, index, piece.end))
+                await self._wait_for_room()
+        finally:
+            await reader.close()
+        if self._halt is None:
+            self._books.passed(Checkpoint(ordinal, index + 1))
+        return ordinal
+
+    async def _take_again(self, line: Again) -> None:
+        """Take in a record that failed in an earlier run; the line tells where it first stood."""
+        checked = self._checker.check(Frames("", [line.line], [0], [1], 1, Position()), line.ordinal)
+        places = [*(one.place for one in checked.failed), *(one.place for one in checked.records)]
+        await self._take(checked, places[0].path if places else "", 0, 0)
+
+    async def _take_piece(self, piece: Frames | Unframed, ordinal: int, path: str, position: int) -> int:
+        """Take in what was framed from record `ordinal` on, less what is settled; the ordinal behind it."""
+        end = ordinal + (len(piece.texts) if isinstance(piece, Frames) else 1)
+        for first, stop in self._standing.settled.missing_from(ordinal, end):
+            match piece:
+                case Unframed():
+                    checked = Checked(failed=[failed_of(piece, ordinal)])
+                    nbytes = piece.place.length
+                case Frames():
+                    frames = piece.part(first - ordinal, stop - ordinal)
+                    checked = self._checker.check(frames, first)
+                    nbytes = sum(map(len, frames.texts))
+                case _:
+                    assert_never(piece)
+            await self._take(checked, path, nbytes, position)
+        return end
+
+    async def _take(self, checked: Checked, path: str, nbytes: int, position: int) -> None:
+        self._emit(events.BlockRead(path, checked.count, nbytes, position))
+        self._pack(self._ordering.admit(checked.records))
+        if checked.failed or checked.superseded:
+            await self._settle(Settlement(failed=checked.failed, skipped=checked.superseded))
+
+    async def _wait_for_room(self) -> None:
+        """Let others run; come back when there is room for more."""
+        await asyncio.sleep(0)
+        while self._halt is None and (
+            len(self._ready) >= MOST_READY
+            or self._waiting_bytes + self._ordering.waiting_bytes > MOST_WAITING_BYTES
+        ):
+            self._stalled = True
+            self._changed.set()
+            self._room.clear()
+            await self._unless_cut_off(self._room.wait())
+        self._stalled = False
+
+    async def _unless_cut_off(self, work: Awaitable[T]) -> T:
+        """Wait for `work`; only here may a task be cancelled, so that no record is lost between two places."""
+        task = asyncio.current_task()
+        assert task is not None, "the engine runs in tasks"
+        self._interruptible.add(task)
+        try:
+            return await work
+        finally:
+            self._interruptible.discard(task)
+
+    def _pack(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        before = len(self._packer.waiting)
+        full = self._packer.add(records)
+        for batch in full:
+            self._make_ready(batch)
+        if self._packer.waiting and (full or not before):
+            self._open_until = self._now() + self._linger
+        self._changed.set()
+
+    def _make_ready(self, records: Sequence[Record]) -> None:
+        batch = Batch(records, body_bytes(records))
+        self._ready.append(batch)
+        self._waiting_bytes += _weight(batch)
+
+    def _seal(self, now: float) -> None:
+        """Close the part-filled batch when it has waited long enough, or when waiting would bring nothing."""
+        if not self._packer.waiting:
+            return
+        patient = self._open_until is not None and now < self._open_until
+        if self._reading and patient and not (self._stalled and not self._ready):
+            return
+        self._make_ready(self._packer.flush())
+
+    # ------------------------------------------------------------------ sending
+
+    async def _dispatch(self) -> None:
+        while self._halt is None:
+            now = self._now()
+            self._seal(now)
+            if (verdict := self._stopping.verdict(now)) is not None:
+                self.halt(events.Outcome.STOPPED, verdict.reason, 5)
+                break
+            if not (self._reading or self._ready or self._due or self._under_way or self._asking):
+                break
+            until = self._send_what_may_go(now)
+            self._changed.clear()
+            await self._sleep_until(until)
+
+    def _send_what_may_go(self, now: float) -> float | None:
+        """Start every request that may start now; when to look again at the latest."""
+        while True:
+            wait: Wait | None = None
+            for queue in (self._due, self._ready):
+                batch = self._first(queue, now)
+                if batch is None:
+                    continue
+                answer = self._pacing.may_send(
+                    now,
+                    under_way=len(self._under_way),
+                    records=len(batch.records),
+                    nbytes=batch.nbytes,
+                    retry=batch.tries.all > 0,
+                )
+                if isinstance(answer, Go):
+                    self._take_from(queue)
+                    self._launch(batch, answer.records_at_most, now)
+                    break
+                wait = answer if wait is None or answer.until < wait.until else wait
+            else:
+                self._tell_wait(wait, now)
+                times = [self._stopping.deadline(now)]
+                if wait is not None:
+                    times.append(wait.until)
+                if self._due:
+                    times.append(self._due[0][0])
+                if self._packer.waiting:
+                    times.append(self._open_until)
+                return min((t for t in times if t is not None and t > now), default=None)
+            self._seal(now)
+
+    def _first(self, queue: "deque[Batch] | list[tuple[float, int, Batch]]", now: float) -> Batch | None:
+        if not queue:
+            return None
+        if isinstance(queue, deque):
+            return queue[0]
+        when, _, batch = queue[0]
+        return batch if when <= now else None
+
+    def _take_from(self, queue: "deque[Batch] | list[tuple[float, int, Batch]]") -> None:
+        batch = queue.popleft() if isinstance(queue, deque) else heapq.heappop(queue)[2]
+        self._waiting_bytes -= _weight(batch)
+        self._room.set()
+
+    def _launch(self, batch: Batch, records_at_most: int | None, now: float) -> None:
+        if records_at_most is not None and len(batch.records) > records_at_most:
+            head, tail = batch.records[:records_at_most], batch.records[records_at_most:]
+            rest = Batch(tail, body_bytes(tail), tries=batch.tries, hunt=batch.hunt)
+            if batch.number:
+                # The journal knows the records under the batch's number, which the rest keeps.
+                rest.number = batch.number
+            self._again(rest, now)
+            batch = Batch(head, body_bytes(head), tries=batch.tries, hunt=batch.hunt)
+        retry = batch.tries.all > 0
+        batch.tries = batch.tries.started()
+        batch.accepted_before = self._accepted
+        self._under_way.add(batch)
+        self._pacing.sent(now, records=len(batch.records), nbytes=batch.nbytes, retry=retry)
+        self._emit(events.BatchSent(now, len(batch.records), batch.nbytes, retry, len(self._under_way)))
+        self._spawn(self._try(batch))
+
+    def _again(self, batch: Batch, when: float) -> None:
+        heapq.heappush(self._due, (when, next(self._turns), batch))
+        self._waiting_bytes += _weight(batch)
+        self._changed.set()
+
+    async def _try(self, batch: Batch) -> None:
+        if not batch.number:
+            batch.number = next(self._numbers)
+            await self._books.intend(batch.number, batch.records)
+        under_way, started = len(self._under_way), self._now()
+        reply = await self._unless_cut_off(self._sender.send(batch.records))
+        now = self._now()
+        verdict = interpret(batch.records, reply, batch.tries.all)
+        self._pacing.observed(
+            now,
+            Observation(
+                started=started,
+                ended=now,
+                signal=_signal(reply),
+                retry_after=reply.retry_after if isinstance(reply, Reply) else None,
+                records=len(verdict.accepted),
+                nbytes=batch.nbytes,
+                under_way=under_way,
+            ),
+        )
+        self._under_way.discard(batch)
+        self._emit(
+            events.BatchReplied(
+                now,
+                reply.status if isinstance(reply, Reply) else None,
+                now - started,
+                reply.wire_bytes,
+                len(self._under_way),
+            )
+        )
+        await self._apply(batch, verdict, reply, now)
+
+    # ------------------------------------------------------------------ settling
+
+    async def _apply(self, batch: Batch, verdict: Verdict, reply: Reply | NoReply, now: float) -> None:
+        """Do what `verdict` says with each record of `batch`."""
+        failed = [_failed(record, failure) for record, failure in verdict.refused]
+        parts: list[Batch] = []
+        if verdict.suspects:
+            parts += self._parts(batch, verdict, now)
+        for reason, records in verdict.again.items():
+            said = verdict.said.get(reason, Said(""))
+            if verdict.stop is not None or self._halt is not None:
+                parts.append(self._part(batch, records, now))
+                continue
+            step = after(
+                reason,
+                batch.tries,
+                named=not verdict.whole,
+                answered=isinstance(reply, Reply),
+                alive=self._accepted > batch.accepted_before,
+                retry_after=reply.retry_after if isinstance(reply, Reply) else None,
+                dice=self._dice,
+            )
+            match step:
+                case TryAgain(seconds, tries):
+                    if len(records) == len(batch.records):
+                        batch.tries = tries
+                        self._again(batch, now + seconds)
+                    else:
+                        parts.append(self._part(batch, records, now + seconds, tries))
+                    self._emit(events.Retrying(now, len(records), reason.value, said.message, seconds))
+                case AskStored(otherwise):
+                    asked = self._number(Batch(records, body_bytes(records), tries=batch.tries))
+                    parts.append(asked)
+                    self._asking.add(asked)
+                    self._spawn(self._ask(asked, otherwise, said))
+                case FailAs(kind):
+                    failure = Failure(kind, said.message, said.status, said.request_id, batch.tries.all)
+                    failed += [_failed(record, failure) for record in records]
+                case _:
+                    assert_never(step)
+        if batch.hunt is not None:
+            batch.hunt.accepted += len(verdict.accepted)
+            batch.hunt.refused += len(verdict.refused)
+            batch.hunt.misled += batch.named and bool(verdict.accepted)
+        if verdict.stop is not None:
+            self.halt(events.Outcome.REFUSED, verdict.stop.message, 4)
+        await self._close(batch, verdict.accepted, failed, parts)
+
+    def _parts(self, batch: Batch, verdict: Verdict, now: float) -> list[Batch]:
+        if verdict.too_large:
+            self._packer.lower(max(batch.nbytes // 2, 1))
+            parts = halves(verdict.suspects)
+        else:
+            batch.hunt = batch.hunt or Hunt()
+            parts = take_apart(verdict.suspects, verdict.named, batch.hunt)
+        made = []
+        for part in parts:
+            new = Batch(part.records, body_bytes(part.records), hunt=batch.hunt, named=part.named)
+            self._number(new)
+            self._again(new, now)
+            made.append(new)
+        return made
+
+    def _part(self, batch: Batch, records: Sequence[Record], when: float, tries: Tries | None = None) -> Batch:
+        part = Batch(records, body_bytes(records), tries=tries or batch.tries, hunt=batch.hunt)
+        self._number(part)
+        self._again(part, when)
+        return part
+
+    def _number(self, batch: Batch) -> Batch:
+        batch.number = next(self._numbers)
+        return batch
+
+    async def _ask(self, batch: Batch, otherwise: FailureClass, said: Said) -> None:
+        """Read back what is stored under the keys of `batch`, whose tries are used up."""
+        found = await self._unless_cut_off(look_up(self._sender.compare, batch.records))
+        self._asking.discard(batch)
+        now = self._now()
+        parts: list[Batch] = []
+        if found.unanswered:
+            seconds = backoff(batch.tries.in_row, None, self._dice)
+            parts.append(self._part(batch, found.unanswered, now + seconds))
+        failed = [
+            _failed(
+                record,
+                Failure(otherwise, _with_difference(said.message, what), said.status, said.request_id, batch.tries.all),
+            )
+            for record, what in found.other
+        ]
+        await self._close(batch, found.same, failed, parts)
+
+    async def _close(
+        self, batch: Batch, accepted: Sequence[Record], failed: Sequence[Failed], parts: Sequence[Batch]
+    ) -> None:
+        """Settle what is settled of `batch`, and free its keys."""
+        self._changed.set()
+        if not (accepted or failed or parts):
+            return
+        self._accepted += len(accepted)
+        freed = self._ordering.accepted(accepted)
+        by_ordinal = {record.ordinal: record for record in batch.records} if failed else {}
+        due = [*freed.due, *self._ordering.failed([by_ordinal[one.ordinal] for one in failed])]
+        self._pack(due)
+        self._room.set()
+        await self._settle(
+            Settlement(
+                accepted=accepted,
+                superseded=freed.superseded,
+                failed=failed,
+                closed=batch.number,
+                opened=[(part.number, part.records) for part in parts],
+            )
+        )
+
+    async def _settle(self, settlement: Settlement) -> None:
+        try:
+            await self._books.settle(settlement)
+        except BaseException:
+            self._unwritten += len(settlement.accepted) + len(settlement.superseded)
+            self._unwritten += len(settlement.failed) + len(settlement.skipped)
+            raise
+        now = self._now()
+        event = events.Settled(
+            now,
+            accepted=len(settlement.accepted),
+            superseded=len(settlement.superseded) + len(settlement.skipped),
+            failed=settlement.failed,
+        )
+        self._stopping.hear(event)
+        self._emit(event)
+
+    # ------------------------------------------------------------------ waiting and ending
+
+    async def _sleep_until(self, until: float | None) -> None:
+        if until is None:
+            await self._changed.wait()
+            return
+        alarm = self._loop.call_at(until, self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            alarm.cancel()
+
+    def _tell_wait(self, wait: Wait | None, now: float) -> None:
+        """Emit a wait once, when it begins or when its reason or end changes."""
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, LoaderError):
+            outcome = events.Outcome.REFUSED if error.exit_code == 4 else events.Outcome.ERROR
+            self.halt(outcome, str(error), error.exit_code)
+        else:
+            self.error = error
+            self.halt(events.Outcome.ERROR, f"An unexpected error ended the run: {error!r}.", 1)
+
+    async def _drain(self) -> None:
+        """Let what is under way finish, for `grace` seconds at most; what is being written down always does."""
+        if self._reader in self._interruptible:
+            self._reader.cancel()
+        cut_off = self._now() + self._grace
+        while self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(cut_off - self._now(), 0.1))
+            if self._now() >= cut_off:
+                for task in self._interruptible:
+                    task.cancel()
+
+    def _end(self) -> Ending:
+        batches = [*self._ready, *(batch for _, _, batch in self._due), *self._under_way, *self._asking]
+        unsent = (
+            sum(len(batch.records) for batch in batches)
+            + len(self._packer.waiting)
+            + sum(1 for _ in self._ordering.waiting())
+            + self._unwritten
+        )
+        halt = self._halt or _Halt(events.Outcome.COMPLETE, "", 0)
+        return Ending(halt.outcome, halt.reason, halt.exit_code, unsent)
+
+
+def _weight(batch: Batch) -> int:
+    """What a batch takes in memory while it waits."""
+    return batch.nbytes + RECORD_OVERHEAD * len(batch.records)
+
+
+def _signal(reply: Reply | NoReply) -> Signal:
+    """What a reply says of the service's load."""
+    if isinstance(reply, NoReply) or reply.status in {408, 502, 503, 504}:
+        return Signal.UNAVAILABLE
+    return Signal.THROTTLED if reply.status == 429 else Signal.CALM
+
+
+def _failed(record: Record, failure: Failure) -> Failed:
+    return Failed(record.ordinal, record.place, failure, record.text, record.key)
+
+
+def _with_difference(message: str, what: str) -> str:
+    return f"{message}; {what}" if message else what
