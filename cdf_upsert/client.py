@@ -20,9 +20,9 @@ from urllib.parse import quote
 
 from isal import isal_zlib
 
-from cdf_upsert.core.comparing import Comparison, Missing, compare
+from cdf_upsert.core.comparing import Comparison
 from cdf_upsert.core.interpret import NoReply, Reply
-from cdf_upsert.core.querying import Query, Stored, merge, queries, read_answer
+from cdf_upsert.core.querying import Findings, Query, queries
 from cdf_upsert.core.record import Key, Record
 from cdf_upsert.core.stream import StreamFacts, stream_facts
 from cdf_upsert.errors import UsageError
@@ -136,7 +136,7 @@ class Client:
         return await self._post(self._upsert_url, body, MOST_REPLY_BYTES)
 
     async def ask(self, query: Query) -> Reply | NoReply:
-        """Ask what is stored under some keys, once; `querying.read_answer` reads the reply.
+        """Ask what is stored under some keys, once; `querying.Findings` takes the reply.
 
         Raises:
             LoaderError: no token can be had.
@@ -149,17 +149,12 @@ class Client:
         Raises:
             LoaderError: no token can be had.
         """
-        stored: dict[Key, Stored] = {}
+        findings = Findings()
         for query in queries(records):
             reply = await self.ask(query)
-            answer = read_answer(reply.body) if isinstance(reply, Reply) and reply.status == 200 else None
-            if answer is None:
+            if not (isinstance(reply, Reply) and reply.status == 200 and findings.add(reply.body)):
                 return None
-            merge(stored, answer)
-        return {
-            record.key: compare(record.text, stored[record.key]) if record.key in stored else Missing()
-            for record in records
-        }
+        return {record.key: findings.compare(record) for record in records}
 
     async def stream(self) -> StreamFacts | Reply | NoReply:
         """What kind of stream it is and how much room it has; else the reply that does not tell.

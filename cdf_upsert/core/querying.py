@@ -4,12 +4,13 @@ Limits of one question, from the published reference of the records API (2023010
 filter, 10 containers to select from, and an answer of at most 20 MB.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
+from cdf_upsert.core.comparing import Comparison, Missing, compare
 from cdf_upsert.core.record import Key, Record
 
 MOST_KEYS = 100
@@ -27,7 +28,6 @@ class _Sources(msgspec.Struct, gc=False):
 
 
 _decode_sources = msgspec.json.Decoder(_Sources).decode
-_decode_answer = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Query:
                 },
                 "sources": [{"source": msgspec.Raw(source), "properties": ["*"]} for source in self.sources],
                 "limit": len(self.external_ids),
+                "includeTyping": True,
             }
         )
 
@@ -82,35 +83,51 @@ def _portions(group: Sequence[Record]) -> Iterator[list[str]]:
     yield portion
 
 
-Stored = Mapping[str, Any]
-"""One stored record: `{space, externalId, properties: {space: {container: {property: value}}}, ...}`."""
+class _Stored(TypedDict):
+    """One stored record, as `records/filter` gives it: properties by space and container."""
+
+    space: str
+    externalId: str
+    properties: dict[str, dict[str, dict[str, Any]]]
 
 
-def read_answer(body: bytes) -> dict[Key, Stored] | None:
-    """The stored records in the body of a reply with status 200; None when it is not of the known shape."""
-    try:
-        items = _decode_answer(body)["items"]
-        return {(item["space"], item["externalId"]): item for item in items if _is_properties(item)}
-    except (msgspec.DecodeError, RecursionError, KeyError, TypeError):
-        return None
+class _Answer(msgspec.Struct, gc=False):
+    items: list[_Stored]
+    typing: Any = None
 
 
-def _is_properties(item: Any) -> bool:
-    """Whether `item` is well-formed.
+_decode_answer = msgspec.json.Decoder(_Answer).decode
 
-    Raises:
-        TypeError: it is not; nothing of such an answer is to be believed.
-    """
-    spaces = item["properties"]
-    if all(isinstance(held, dict) for containers in spaces.values() for held in containers.values()):
+
+class Findings:
+    """What the answers to some questions hold, taken together."""
+
+    def __init__(self) -> None:
+        self._stored: dict[Key, _Stored] = {}
+        self._typing: dict[str, dict[str, Any]] = {}
+
+    def add(self, body: bytes) -> bool:
+        """Take in the body of a reply with status 200; False when it is not of the known shape."""
+        try:
+            answer = _decode_answer(body)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        for item in answer.items:
+            known = self._stored.setdefault((item["space"], item["externalId"]), item)
+            if known is not item:
+                _merge(known["properties"], item["properties"])
+        if isinstance(answer.typing, dict):
+            _merge(self._typing, answer.typing)
         return True
-    raise TypeError
+
+    def compare(self, record: Record) -> Comparison:
+        """Compare a record, whose questions have all been answered, with what is stored."""
+        stored = self._stored.get(record.key)
+        return Missing() if stored is None else compare(record.text, stored, self._typing)
 
 
-def merge(into: dict[Key, Stored], answer: Mapping[Key, Stored]) -> None:
-    """Add an answer to earlier ones, which may hold other containers of the same records."""
-    for key, stored in answer.items():
-        known = into.setdefault(key, stored)
-        if known is not stored:
-            for space, containers in stored["properties"].items():
-                known["properties"].setdefault(space, {}).update(containers)
+def _merge(into: dict[str, Any], spaces: dict[str, Any]) -> None:
+    """Add the containers of some spaces; an answer may hold other containers of records that are known."""
+    for space, containers in spaces.items():
+        if isinstance(containers, dict):
+            into.setdefault(space, {}).update(containers)
