@@ -8,13 +8,13 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cdf_upsert.sandbox.serve import Options, Running, running
 from samples.remake import samples
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
@@ -108,37 +108,53 @@ def test_the_demo_tells_when_a_load_goes_wrong(tmp_path: Path) -> None:
     assert "Exit code 3" in finished.stderr
 
 
-@contextmanager
-def strict_sandbox(directory: Path) -> Iterator[str]:
-    """Serve a sandbox that knows no container until it is told; give its base URL."""
-    command = (SCRIPT, "sandbox", "--strict", "--port", "0", "--data", directory / "data")
-    with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().split()[-1]
-        finally:
-            process.terminate()
-
-
-def post(url: str, body: bytes) -> None:
-    """Post JSON; raises when the reply is not a success."""
-    headers = {"Authorization": "Bearer samples", "Content-Type": "application/json"}
+def post(sandbox: Running, path: str, body: bytes) -> None:
+    """Post JSON to the sandbox's project; raises when the reply is not a success."""
+    headers = {"Authorization": f"Bearer {sandbox.token}", "Content-Type": "application/json"}
+    url = f"{sandbox.address.base_url}/api/v1/projects/demo/{path}"
     with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as reply:
         reply.read()
 
 
-def test_the_schema_fits_the_samples(tmp_path: Path) -> None:
-    """A sandbox that holds records against declared containers accepts every good sample with ours."""
-    with strict_sandbox(tmp_path) as base:
+@pytest.fixture
+def strict_sandbox() -> Iterator[Running]:
+    """A sandbox that holds records against declared containers, and has been told ours."""
+    with running(Options(strict=True, project="demo")) as sandbox:
         for path, name in (
             ("models/spaces", "space"),
             ("models/containers", "containers"),
             ("streams", "stream"),
         ):
-            post(f"{base}/api/v1/projects/demo/{path}", (SAMPLES / "schema" / f"{name}.json").read_bytes())
-        files = [SAMPLES / "weather.ndjson", SAMPLES / "flights.json"]
-        target = ["--base-url", base, "--project", "demo", "--run-dir", "run"]
-        finished = run(
-            [SCRIPT, "load", *target, "demo", *files], tmp_path, LOGIN_FLOW="token", CDF_TOKEN="samples"
-        )
-    assert finished.returncode == 0, finished.stderr
+            post(sandbox, path, (SAMPLES / "schema" / f"{name}.json").read_bytes())
+        yield sandbox
+
+
+def test_the_good_samples_fit_the_schema(strict_sandbox: Running) -> None:
+    """Every record of the good samples is accepted where our containers are held against it."""
+    weather = (SAMPLES / "weather.ndjson").read_bytes().splitlines()
+    flights = json.loads((SAMPLES / "flights.json").read_bytes())
+    for items in weather[:1000], weather[1000:], [json.dumps(flight).encode() for flight in flights]:
+        post(strict_sandbox, "streams/demo/records/upsert", b'{"items":[' + b",".join(items) + b"]}")
+    assert len(strict_sandbox.records("demo")) == len(weather) + len(flights)
+
+
+def test_of_a_key_that_comes_twice_the_newer_version_is_stored(
+    strict_sandbox: Running, tmp_path: Path
+) -> None:
+    """A load of the broken sample stores the later version of its duplicate key, and no more than is accepted."""
+    expected = json.loads((SAMPLES / "expected" / "broken.json").read_text())
+    command = (SCRIPT, "load", "--run-dir", "run", "demo", SAMPLES / "broken.ndjson")
+    finished = run(
+        command,
+        tmp_path,
+        CDF_URL=strict_sandbox.address.base_url,
+        CDF_PROJECT="demo",
+        LOGIN_FLOW="token",
+        CDF_TOKEN=strict_sandbox.token,
+    )
+    stored = strict_sandbox.records("demo")
+
+    assert finished.returncode == 3, finished.stderr
+    assert len(stored) == expected["report"]["records"]["accepted"]
+    twice = stored["nycflights13", "weather:EWR:2013-02-15T07:00:00Z"]
+    assert twice["nycflights13", "HourlyWeather"]["temperature"] == -40.0
