@@ -5,6 +5,7 @@ A failure of a record is data (`core.record.Failure`), never an exception.
     LoaderError                1  something unexpected; the journal stands
     ├── UsageError             2  flags, environment or files are not usable; nothing was sent
     ├── RefusedError           4  the service refuses: credentials, permission, stream
+    ├── UnavailableError       5  nobody answered within --patience: rerun to go on
     └── BusyError             75  another run of the same load is under way
 """
 
@@ -25,6 +26,12 @@ class RefusedError(LoaderError):
     """The service refuses what every request of this load needs."""
 
     exit_code = 4
+
+
+class UnavailableError(LoaderError):
+    """What every request of this load needs did not answer within the patience; rerun to go on."""
+
+    exit_code = 5
 
 
 class BusyError(LoaderError):

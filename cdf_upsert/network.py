@@ -6,7 +6,7 @@ and for the identity provider alike.
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urlsplit
 
@@ -52,6 +52,28 @@ def transport_options(network: Network, url: str) -> TransportOptions:
         trust_env=False,
         follow_redirects=False,
     )
+
+
+class Connections:
+    """Makes clients for one network, and says what their errors mean; `now` gives seconds since 1970."""
+
+    def __init__(self, network: Network, now: Callable[[], float]) -> None:
+        self._network = network
+        self._now = now
+
+    def client(self, url: str, *, timeout: float) -> "httpx.AsyncClient":
+        """A client for this address; `timeout` in seconds, for each step of a request.
+
+        Raises:
+            UsageError: A certificate file cannot be used.
+        """
+        import httpx  # noqa: PLC0415  # Not for who only makes the options.
+
+        return httpx.AsyncClient(**transport_options(self._network, url), timeout=timeout)
+
+    def trouble(self, error: Exception, url: str) -> ConnectionTrouble:
+        """What an error of that client means."""
+        return trouble(error, url, self._network, self._now())
 
 
 def _no_tls() -> ssl.SSLContext:

@@ -30,7 +30,7 @@ _SHAPES: Final = tuple(
         (r"((?:proxy-)?authorization\W{1,4})(?:(?:bearer|basic)\W+)?[^\s'\",;]+", rf"\1{MASK}"),
         (r"((?:set-)?cookie['\"]?\s*[:=]\s*['\"]?)[^\r\n'\"]+", rf"\1{MASK}"),
         (rf"(\b(?:{_NAMES})['\"\\]*\s*[:=]\s*['\"\\]*)[^\s&'\"\\,;}}]+", rf"\1{MASK}"),
-        (r"([?&](?:code|state|token|sig)=)[^\s&'\"#]+", rf"\1{MASK}"),
+        (r"([?&](?:code|token|sig)=)[^\s&'\"#]+", rf"\1{MASK}"),
         (r"([a-z][a-z0-9+.-]*://)[^\s/@'\"]+@", rf"\1{MASK}@"),
     )
 )
