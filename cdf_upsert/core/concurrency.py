@@ -4,21 +4,24 @@ A decision is made at most once per round trip: only a request that started afte
 what that decision did.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 
 from cdf_upsert.core.traffic import Observation
 
-CUT = 0.7
+CUT = 0.8
 """What is left of the limit after a push-back that does not say how many are fine."""
 EXPLORE_AFTER = 250
 """Calm replies before more than was once pushed back is tried again: that costs 0.4 % of the requests."""
-CALM_RATIO, BUSY_RATIO = 1.5, 2.0
-"""Latency over its base up to which the limit may grow, and from which it shrinks."""
-JITTER_SECONDS = 0.05
+HOLD_RATIO, BUSY_RATIO = 1.75, 2.75
+"""Mean latency over its base from which the limit no longer grows, and from which it shrinks."""
+JITTER_SECONDS = 0.02
 """A difference in latency that means nothing, whatever the ratio."""
-BASE_SECONDS = 60.0
-"""How long a measured base latency is believed."""
+SAMPLE, FEWEST = 16, 6
+"""Latencies in a mean, and the fewest that make one: single requests differ by more than the load does."""
+BASE_SECONDS, BASE_PART = 90.0, 4
+"""How long a measured base latency is believed, and to what part of the limit it is measured anew."""
 
 
 @dataclass(slots=True)
@@ -28,92 +31,102 @@ class Limit:
     value: int
     ceiling: int
     fixed: bool = False
-    growing: bool = True
-    """Still doubling: nothing has pushed back yet."""
+    threshold: float = inf
+    """Below this the limit doubles; from there on it goes up by one."""
     proven: int = 0
-    """The most at once that were seen to be fine since the last push-back at no more than that."""
+    """The highest limit that was reached through a calm round trip since a push-back at no more than that."""
     bad: int | None = None
     """The fewest at once that were pushed back."""
     calm: int = 0
     """Calm replies since the last push-back."""
     explore_at: float = -inf
     decided: float = -inf
+    raised: float = -inf
+    """When it last went up."""
     base: float = inf
+    """Mean latency, in seconds, when there was the least of it."""
     base_until: float = inf
     resume: int | None = None
-    """The limit before it was halved for one round trip to measure the base latency anew."""
-    latencies: list[float] = field(default_factory=list)
+    """The limit before it was lowered to measure the base anew."""
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLE))
 
     def observe_calm(self, now: float, seen: Observation) -> None:
         """Learn from a reply that says nothing of overload."""
-        self.proven = max(self.proven, seen.under_way)
         self.calm += 1
-        if self.fixed or seen.started < self.decided:
+        if seen.started < self.decided:
+            return
+        if self.fixed:
             return
         self.latencies.append(seen.latency)
-        if seen.under_way < self.value:
-            del self.latencies[: -self.ceiling]
-            return
-        mean = sum(self.latencies) / len(self.latencies)
-        self._decide(now, self._judged(now, mean))
+        if seen.under_way >= self.value:
+            self.proven = max(self.proven, self.value)
+            self._round_ends(now)
 
-    def observe_throttled(self, now: float, seen: Observation) -> None:
-        """Come down to just below the number at once that was pushed back."""
-        if self.fixed or seen.started < self.decided:
-            return
-        self.bad = min(self.value, seen.under_way)
-        self._push_back(now, min(self.value - 1, max(seen.under_way - 1, self.value // 2)))
+    def observe_throttled(self, now: float) -> None:
+        """Go back to what was last seen to be fine, or to half when that is not known any more."""
+        known = self.value // 2 <= self.proven < self.value
+        back = self.proven if known else self.value // 2
+        self.bad = self.value if back == self.value - 1 else None
+        self._push_back(now, back, threshold=back)
 
     def observe_unavailable(self, now: float, seen: Observation) -> None:
-        """Come down by a ratio: the service is in trouble, at whatever number at once."""
+        """Come down by a ratio; after a calm round trip a failure that stood alone is forgotten."""
         if self.fixed or seen.started < self.decided:
             return
-        self._push_back(now, int(self.value * CUT))
+        self._push_back(now, int(self.value * CUT), threshold=self.value)
 
     def begin_anew(self, now: float) -> None:
-        """After an outage: one at once, then doubling up to what is known to be too many."""
+        """After an outage: one at once, then doubling up to what was fine before."""
         if not self.fixed:
-            self.growing = True
-            self._decide(now, 1)
+            self._push_back(now, 1, threshold=self.value)
 
-    def _judged(self, now: float, mean: float) -> int:
-        """Return the limit that follows from a calm round trip in which the limit was reached."""
+    def _round_ends(self, now: float) -> None:
+        """Decide after a calm round trip in which the limit was reached."""
+        mean = sum(self.latencies) / len(self.latencies) if len(self.latencies) >= FEWEST else None
         if self.resume is not None:
-            back, self.resume = self.resume, None
-            self.base, self.base_until = mean, now + BASE_SECONDS
-            return back
-        if mean <= self.base:
-            self.base, self.base_until = mean, now + BASE_SECONDS
-        if mean > self.base * BUSY_RATIO + JITTER_SECONDS:
-            self.growing = False
-            return int(self.value * CUT)
-        if now >= self.base_until and self.value > 1:
+            if mean is not None:
+                self._set_base(now, mean)
+                back, self.resume = self.resume, None
+                self._decide(now, back, anew=True)
+            return
+        if mean is not None and mean <= self.base:
+            self._set_base(now, mean)
+        if mean is not None and mean > self.base * BUSY_RATIO + JITTER_SECONDS:
+            self.threshold = 0.0
+            self._decide(now, int(self.value * CUT), anew=True)
+        elif now >= self.base_until and self.value > 1:
             self.resume = self.value
-            return self.value // 2
-        if mean > self.base * CALM_RATIO + JITTER_SECONDS:
-            return self.value
-        return self._grown(now)
+            self._decide(now, self.value // BASE_PART, anew=True)
+        elif mean is None or mean <= self.base * HOLD_RATIO + JITTER_SECONDS:
+            self._decide(now, self._grown(now))
 
     def _grown(self, now: float) -> int:
-        wanted = self.value * 2 if self.growing else self.value + 1
+        wanted = self.value + 1
+        if self.value < self.threshold:
+            wanted = max(wanted, int(min(self.value * 2, self.threshold)))
         if self.bad is None or wanted < self.bad:
             return wanted
         if self.value < self.bad - 1:
             return self.bad - 1
         if self.calm >= EXPLORE_AFTER and now >= self.explore_at:
             self.bad = None
-            self.growing = False
             return self.value + 1
         return self.value
 
-    def _push_back(self, now: float, value: int) -> None:
-        self.growing = False
-        self.calm = 0
-        self.proven = min(self.proven, max(0, value))
-        self.resume = None
-        self._decide(now, value)
+    def _set_base(self, now: float, mean: float) -> None:
+        self.base, self.base_until = mean, now + BASE_SECONDS
 
-    def _decide(self, now: float, value: int) -> None:
-        self.value = max(1, min(self.ceiling, value))
-        self.decided = now
-        self.latencies.clear()
+    def _push_back(self, now: float, value: int, *, threshold: float) -> None:
+        self.threshold = threshold
+        self.calm = 0
+        self.proven = min(self.proven, value)
+        self.resume = None
+        self._decide(now, value, anew=True)
+
+    def _decide(self, now: float, value: int, *, anew: bool = False) -> None:
+        value = max(1, min(self.ceiling, value))
+        if value > self.value:
+            self.raised = now
+        self.value, self.decided = value, now
+        if anew:
+            self.latencies.clear()

@@ -10,8 +10,9 @@ from typing import assert_never
 
 from cdf_upsert.core.breaker import Breaker, RetryBudget
 from cdf_upsert.core.concurrency import Limit
-from cdf_upsert.core.quota import Quota, Spending
+from cdf_upsert.core.quota import Quota
 from cdf_upsert.core.rates import MaxRate, known_pace
+from cdf_upsert.core.spending import Spending
 from cdf_upsert.core.traffic import Go, Observation, Signal, Wait, WaitReason
 
 __all__ = ["Go", "Observation", "Pacing", "PacingState", "Policy", "Signal", "Wait", "WaitReason"]
@@ -22,6 +23,10 @@ SHORTEST_WAIT = 0.001
 """Seconds: what is nearer is not worth a wait, and no answer says to ask again at once."""
 EXPLORE_PER_PAUSE = 50
 """A pause that a 429 cost is to be at most one part in so many of the time until the next try of more."""
+
+
+FEW_CALM = 5
+"""Calm replies after a pace was brought down, below which the next 429 says that this was not enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Pacing:
         self._paused_until = -inf
         self._rounds = 0  # Rounds of 429 since the last calm reply.
         self._round_began = -inf
+        self._last_429 = -inf
+        self._blame_limit = False
         self._before = (copy(self._limit), copy(self._pace))
         self._replies = 0
         self._throttled = 0
@@ -102,7 +109,7 @@ class Pacing:
         ]
         if self._breaker.is_open:
             waits.append(Wait(self._breaker.probe_at, WaitReason.BREAKER))
-        elif retry and not self._quota.is_probe(now):
+        elif retry and not self._quota.is_probing(now):
             waits.append(Wait(self._retries.wait_until(now), WaitReason.RETRY_BUDGET))
         if isinstance(quota, Wait):
             waits.append(quota)
@@ -159,24 +166,38 @@ class Pacing:
         if self._breaker.observe_well():
             self._limit.begin_anew(now)
         if self._rounds == 0:
-            self._before = (copy(self._limit), copy(self._pace))
+            self._last_429 = -inf
+        self._blame_limit = False
+        self._before = (copy(self._limit), copy(self._pace))
         if self._quota.refused(now, seen):
             self._limit, self._pace = self._before if self._rounds else (self._limit, self._pace)
             self._rounds, self._paused_until = 0, -inf
             return
-        if seen.started >= self._round_began:
-            self._rounds += 1
-            self._round_began = now
-            if self._rounds > 1:
-                self._paused_until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._rounds - 2))
-        explore_at = now + EXPLORE_PER_PAUSE * (seen.retry_after or 0.0)
-        self._limit.explore_at = self._pace.explore_at = explore_at
-        # What was seen to be fine cannot be the reason: then it is the pace, and not the number at once.
-        if 1 < seen.under_way > self._limit.proven and not self._limit.fixed:
-            self._limit.observe_throttled(now, seen)
+        if seen.started < self._round_began:
+            return  # It was sent before the last decision, and says nothing of what that did.
+        self._rounds += 1
+        self._last_429, self._round_began = self._round_began, now
+        if self._rounds > 1:
+            self._paused_until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._rounds - 2))
+        self._limit.explore_at = self._pace.explore_at = now + EXPLORE_PER_PAUSE * (seen.retry_after or 0.0)
+        self._blame_limit = self._is_limit_to_blame(seen)
+        if self._blame_limit:
+            self._limit.observe_throttled(now)
         else:
-            self._pace.observe_throttled(now, seen)
-            self._limit.proven = min(self._limit.proven, seen.under_way - 1)
+            self._pace.observe_throttled(now)
+
+    def _is_limit_to_blame(self, seen: Observation) -> bool:
+        """Tell whether a 429 is taken to be about the number at once, and not about the pace.
+
+        A number that was seen to be fine is not, and a pace that has just gone up is the first suspect. But
+        when one 429 after the other says that the pace was not the reason, it is the number's turn.
+        """
+        if self._limit.fixed or self._limit.value == 1:
+            return False
+        pace_raised = self._pace.raised > self._last_429
+        if self._limit.value > self._limit.proven and seen.under_way * 2 > self._limit.value:
+            return not pace_raised or self._limit.raised > self._pace.raised
+        return not pace_raised and not self._blame_limit and self._pace.calm < FEW_CALM
 
     def _observe_unavailable(self, now: float, seen: Observation) -> None:
         self._limit.observe_unavailable(now, seen)

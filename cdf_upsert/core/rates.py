@@ -8,14 +8,20 @@ from cdf_upsert.core.traffic import Observation
 
 SAFETY = 0.97
 """The share of a known budget that is used: replies do not leave in the rhythm in which requests arrive."""
-CUT = 0.93
+CUT = 0.95
 """What is left of a pace after it was refused."""
-STEP_AFTER = 50
-"""Calm replies before the pace goes half of the way to what was refused."""
+STEP_SECONDS, STEP_FEWEST, STEP_MOST = 3.0, 10, 50
+"""Calm replies of so many seconds, at least and at most so many, before the pace goes up a step."""
 EXPLORE_AFTER = 250
 """Calm replies before a pace that was once refused is tried again."""
+STRIDE = 0.02
+"""The first step beyond a pace that was once refused."""
 CLOSE = 1.03
 """A refused pace that is nearer than this ratio is as good as reached."""
+UNBOUND = 500.0
+"""Requests per second from which a pace no longer bounds anything."""
+REACHED = 0.75
+"""The share of the pace that was accepted from which the pace is what bounds."""
 SLOWEST = 0.05
 """Requests per second below which the pace does not go: what is refused even then is no matter of pace."""
 
@@ -29,11 +35,14 @@ class Pace:
     bad: float | None = None
     """The slowest pace that was refused."""
     calm: int = 0
-    step_at: int = STEP_AFTER
+    step_at: int = STEP_MOST
+    stride: float = STRIDE
+    """By what share the pace grows next while nothing is refused: doubled each time."""
     explore_at: float = -inf
-    decided: float = -inf
+    raised: float = -inf
+    """When it last went up."""
     next_at: float = -inf
-    accepted: deque[float] = field(default_factory=lambda: deque(maxlen=256))
+    accepted: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
     """When the last calm replies ended."""
 
     def wait_until(self) -> float:
@@ -52,35 +61,43 @@ class Pace:
         self.calm += 1
         if self.value is None or self.calm < self.step_at:
             return
-        self.step_at = self.calm + STEP_AFTER
+        if self._accepted_rate(now) < REACHED * self.value:
+            self.step_at = self.calm + STEP_FEWEST  # It bounds nothing: how it would go faster is not known.
+            return
         if self.bad is None:
-            self._set(self.value * 1.05)
+            self.stride *= 2
+            self._set(now, self.value * (1 + self.stride))
         elif self.bad > self.value * CLOSE:
-            self._set((self.value + self.bad) / 2)
+            self._set(now, (self.value + self.bad) / 2)
         elif self.calm >= EXPLORE_AFTER and now >= self.explore_at:
-            self._set(self.bad * 1.02)
+            self.stride = STRIDE
+            self._set(now, self.bad * (1 + self.stride))
             self.bad = None
 
-    def observe_throttled(self, now: float, seen: Observation) -> None:
+    def observe_throttled(self, now: float) -> None:
         """Come down to the pace at which requests were accepted."""
-        if seen.started < self.decided:
-            return
-        self.decided = now
-        self.calm, self.step_at = 0, STEP_AFTER
+        self.calm = 0
         if self.value is None:
-            slower = float(self._accepted_since(now - 1))
+            slower = self._accepted_rate(now)
         else:
-            span = max(1.0, 10 / self.value)
-            slower = min(self.value * CUT, max(self._accepted_since(now - span) / span, self.value / 2))
-        self.bad = self.value
-        self._set(slower)
+            slower = min(self.value * CUT, max(self._accepted_rate(now), self.value / 2))
+        self.bad, self.stride = self.value, STRIDE
+        self._set(now, slower)
         self.next_at = max(self.next_at, now)
 
-    def _set(self, value: float) -> None:
+    def _set(self, now: float, value: float) -> None:
+        if self.value is not None and value > self.value:
+            self.raised = now
+        if self.ceiling is None and value > UNBOUND:
+            self.value = self.bad = None
+            return
         self.value = max(SLOWEST, min(value, inf if self.ceiling is None else self.ceiling))
+        self.step_at = self.calm + int(max(STEP_FEWEST, min(STEP_MOST, STEP_SECONDS * self.value)))
 
-    def _accepted_since(self, since: float) -> int:
-        return sum(1 for ended in self.accepted if ended >= since)
+    def _accepted_rate(self, now: float) -> float:
+        """Return the calm replies per second of the last second, or of ten requests when they are slow."""
+        span = 1.0 if self.value is None else max(1.0, 10 / self.value)
+        return sum(1 for ended in self.accepted if ended >= now - span) / span
 
 
 def known_pace(requests_per_second: float | None) -> Pace:

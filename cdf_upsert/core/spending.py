@@ -1,0 +1,353 @@
+"""How much of a stream's quota is spent, and what its replies teach of it.
+
+The kind of window is not published (fixed, sliding, a bucket that refills); for a template that is not known
+neither is its size. So the books believe the least of all kinds, a sliding window. While that is full nothing
+is sent but a small probe now and then, to find out whether the service is kinder. There are four states:
+
+    WHOLE    nothing speaks against sending
+    SPENT    only probes, until the books have room or a probe is accepted
+    OPENING  a probe was accepted: as much again as was accepted since, until half a quota has passed
+    BUCKET   twice an opening gave next to nothing: what is left refills evenly
+"""
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import assert_never
+
+from cdf_upsert.core.quota import Quota
+from cdf_upsert.core.traffic import Go, Observation, Wait, WaitReason
+from cdf_upsert.core.window import SlidingWindow
+
+PROBE_RECORDS = 50
+"""Records of a probe: little to lose when it is refused."""
+PATIENT_PROBES = 6
+"""Probes that are refused before they are halved in size: some windows may be smaller than a probe."""
+FIRST_PROBE, LONGEST_PROBE = 2.0, 60.0
+"""Seconds before the first probe when no window is known, and between two at most."""
+GROWTH = 1.5
+"""From one interval between probes to the next."""
+STEPS = 4
+"""Probes between the times at which the last window was still shut and open again."""
+SHORT_BACKOFF, SHORT_REFUSALS = 5.0, 3
+"""Seconds and number of 429 and nothing else, after which they are no matter of pace."""
+LONG_RETRY_AFTER = 10.0
+"""Seconds of `Retry-After` that only a spent quota asks for: budgets are per second."""
+BATCH = 1000
+"""Records of a whole batch."""
+NEARLY = 0.97
+"""The share of a believed quota from which a 429 means that it is spent."""
+UNKNOWN_WINDOW = 3600.0
+"""Seconds for which the books are kept while the window is unknown."""
+REFILL_SAFETY = 0.99
+"""The share of a bucket's refill that is used."""
+DRIPS, MISSES = 2, 3
+"""Openings in a row that gave next to nothing, which make a bucket; refusals in a row that unmake it."""
+ROUNDING = 1e-9
+
+
+@dataclass(slots=True)
+class _Whole:
+    pass
+
+
+@dataclass(slots=True)
+class _Spent:
+    since: float
+    probe_at: float
+    told: bool
+    """A reply said so, against the books: they are believed again when all in them is past."""
+    beyond: bool = False
+    """The next probe tries whether more is allowed than was learnt from an earlier window."""
+    refused: int = 0
+    shut_age: float = 0.0
+    """Seconds after its opening at which the window was last found shut."""
+
+
+@dataclass(slots=True)
+class _Opening:
+    spent: float
+    """When the quota was spent before."""
+    shut_age: float
+    open_age: float
+    """Between these ages of the last window this one opened."""
+    taken: int
+    """Records accepted since the probe, itself included."""
+    refill: float | None = None
+    """Of the bucket that it was believed to be, when that belief is tested."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float
+    """Share of a window that was left at `at`."""
+    at: float
+    refill: float
+    """Shares of a window per second."""
+    until: float
+    """When the belief is tested anew."""
+    misses: int = 0
+    missed_at: float = -inf
+
+    def left(self, now: float) -> float:
+        return min(1.0, self.level + (now - self.at) * self.refill)
+
+
+@dataclass(slots=True)
+class Spending:
+    """The books of one stream's quota; with no quota known, what its replies show of one."""
+
+    quota: Quota | None
+    jitter: float = 0.0
+    cap: int | None = field(init=False)
+    """Records of one window: known, or learnt from one that was spent."""
+    learnt: bool = field(init=False, default=False)
+    books: SlidingWindow = field(init=False)
+    state: _Whole | _Spent | _Opening | _Bucket = field(init=False, default_factory=_Whole)
+    opened: float | None = field(init=False, default=None)
+    """When the first record of this window was accepted."""
+    shut_age: float = field(init=False, default=0.0)
+    open_age: float = field(init=False, default=inf)
+    """Seconds after its opening at which a window was last still shut, and open again."""
+    interval: float = field(init=False)
+    """Seconds to the next probe."""
+    beyond_at: float = field(init=False, default=-inf)
+    drips: int = field(init=False, default=0)
+    refusals: int = field(init=False, default=0)
+    """Rounds of 429 since the last record was accepted."""
+    refusing_since: float = field(init=False, default=inf)
+    last_refused: float = field(init=False, default=-inf)
+
+    def __post_init__(self) -> None:
+        self.cap = self.quota.created if self.quota else None
+        self.books = SlidingWindow(self.quota.window if self.quota else UNKNOWN_WINDOW)
+        self.interval = self._first_interval()
+
+    # Questions: they change nothing.
+
+    def ask(self, now: float, *, under_way: int, records: int, nbytes: int) -> Go | Wait:
+        """Tell whether a request of this size is within the quota."""
+        cost = self._share(records, nbytes)
+        at_most = max(1, int(records / cost)) if cost > 1 else None
+        cost = min(1.0, cost)
+        match self.state:
+            case _Whole():
+                return self._ask_books(now, under_way, cost, at_most)
+            case _Opening(taken=taken):
+                if under_way >= max(1, taken // max(1, records)):
+                    return Wait(inf, WaitReason.QUOTA)
+                return self._ask_books(now, under_way, cost, at_most)
+            case _Spent() as spent:
+                room_at = self._room_at(now, (under_way + 1) * cost)
+                if room_at <= now:
+                    return Go(at_most)
+                if under_way:
+                    return Wait(inf, WaitReason.QUOTA)
+                if spent.probe_at <= now:
+                    return Go(max(1, PROBE_RECORDS >> max(0, spent.refused - PATIENT_PROBES)))
+                return Wait(min(spent.probe_at, room_at), WaitReason.QUOTA)
+            case _Bucket(refill=refill) as bucket:
+                left = bucket.left(now) - under_way * cost
+                return Go(at_most) if left >= cost else Wait(now + (cost - left) / refill, WaitReason.QUOTA)
+            case _:
+                assert_never(self.state)
+
+    def left(self, now: float) -> float | None:
+        """Return the share of the quota that is believed to be left; None when none is known."""
+        match self.state:
+            case _Bucket() as bucket:
+                return max(0.0, bucket.left(now))
+            case _Spent() if self._room_at(now, self._share(PROBE_RECORDS, 0)) > now:
+                return 0.0
+            case _Whole() | _Opening() | _Spent():
+                bounded = self.cap is not None or (self.quota is not None and self.quota.nbytes is not None)
+                return max(0.0, 1 - self._used(now)) if bounded else None
+            case _:
+                assert_never(self.state)
+
+    def is_probing(self, now: float) -> bool:
+        """Tell whether nothing but a probe of a spent quota may be sent."""
+        return isinstance(self.state, _Spent) and self._room_at(now, self._share(1, 1)) > now
+
+    # Facts.
+
+    def accepted(self, now: float, seen: Observation) -> None:
+        """Book what a reply accepted."""
+        self.refusals, self.refusing_since = 0, inf
+        if not seen.records:
+            return
+        cost = min(1.0, self._share(seen.records, seen.nbytes))
+        if self.opened is None:
+            self.opened = now
+        match self.state:
+            case _Whole():
+                self._book(now, seen, cost)
+            case _Spent(since=since) if seen.started < since:
+                self.books.add(now, seen.records, seen.nbytes)
+                if self.learnt:
+                    self.cap = max(self.cap or 0, self.books.total(now)[0])
+            case _Spent(beyond=True) if self.cap is not None:
+                known = self.quota.created if self.quota else None
+                self.cap = min(self.cap + self.cap // 4 + 1, known or self.cap * 2)
+                self.state = _Whole()
+                self._book(now, seen, cost)
+            case _Spent() as spent if self._room_at(now, cost) > now:
+                self._open(now, spent, seen)
+            case _Spent() as spent:
+                if self._used(now) < 0.5:
+                    self.shut_age, self.open_age = spent.shut_age, now - self.opened
+                    self.opened = now
+                self.state = _Whole()
+                self._book(now, seen, cost)
+            case _Opening() as opening:
+                opening.taken += seen.records
+                if opening.taken * 2 >= (self.cap or 0):
+                    self.shut_age, self.open_age = opening.shut_age, opening.open_age
+                    self.drips, self.interval = 0, self._first_interval()
+                    self.state = _Whole()
+                self._book(now, seen, cost)
+            case _Bucket() as bucket:
+                bucket.level, bucket.at, bucket.misses = bucket.left(now) - cost, now, 0
+                if now >= bucket.until:
+                    self.books.clear()
+                    self.opened, self.drips = now, DRIPS - 1
+                    self.state = _Opening(now, 0.0, inf, seen.records, bucket.refill)
+                self.books.add(now, seen.records, seen.nbytes)
+            case _:
+                assert_never(self.state)
+
+    def refused(self, now: float, seen: Observation) -> bool:
+        """Learn from a 429; return whether it is taken as a spent quota and not as a matter of pace."""
+        if seen.started >= self.last_refused:
+            self.refusals += 1
+            self.last_refused = now
+            self.refusing_since = min(self.refusing_since, now)
+        match self.state:
+            case _Whole():
+                if not self._is_spent(now, seen):
+                    return False
+                self._learn(now)
+                self._close(now, told=not self.books.total(now)[0], retry_after=seen.retry_after)
+            case _Opening() as opening:
+                self.drips += 1
+                if self.drips >= DRIPS:
+                    self._drip(now, opening)
+                else:
+                    self.interval = self._first_interval()
+                    self._close(now, told=True, retry_after=seen.retry_after)
+            case _Spent() as probed:
+                if seen.started >= probed.since:
+                    self._refused_probe(now, probed, seen.retry_after)
+            case _Bucket() as bucket:
+                if seen.started >= bucket.missed_at:
+                    bucket.misses += 1
+                    bucket.missed_at = now
+                bucket.level, bucket.at = min(0.0, bucket.left(now)), now
+                if bucket.misses >= MISSES:
+                    self.drips = 0
+                    self._close(now, told=True, retry_after=seen.retry_after)
+            case _:
+                assert_never(self.state)
+        return True
+
+    # Parts.
+
+    def _share(self, records: float, nbytes: float) -> float:
+        """Return what share of a window that is."""
+        by_records = records / self.cap if self.cap else 0.0
+        by_bytes = nbytes / self.quota.nbytes if self.quota and self.quota.nbytes else 0.0
+        return max(by_records, by_bytes)
+
+    def _used(self, now: float) -> float:
+        return self._share(*self.books.total(now))
+
+    def _room_at(self, now: float, cost: float) -> float:
+        """Return when there is room for that share, by the books; infinity when no window is known."""
+        if self.quota is None:
+            return inf
+        if isinstance(self.state, _Spent) and self.state.told:
+            return max(now, self.state.since + self.quota.window)
+        room = max(0.0, 1 - cost) + ROUNDING
+        return self.books.room_at(
+            now,
+            self.cap * room if self.cap else inf,
+            self.quota.nbytes * room if self.quota.nbytes else inf,
+        )
+
+    def _ask_books(self, now: float, under_way: int, cost: float, at_most: int | None) -> Go | Wait:
+        if self._used(now) + (under_way + 1) * cost <= 1 + ROUNDING:
+            return Go(at_most)
+        if under_way:
+            return Wait(inf, WaitReason.QUOTA)
+        return Wait(min(self._room_at(now, cost), now + LONGEST_PROBE), WaitReason.QUOTA)
+
+    def _book(self, now: float, seen: Observation, cost: float) -> None:
+        """Book, and close when no more of this size is allowed."""
+        self.books.add(now, seen.records, seen.nbytes)
+        if self._used(now) + cost > 1 + ROUNDING:
+            self._close(now, told=False, retry_after=None)
+            if self.learnt and now >= self.beyond_at and isinstance(self.state, _Spent):
+                self.state.beyond, self.state.probe_at = True, now
+                self.beyond_at = now + self.books.seconds / 2
+
+    def _first_interval(self) -> float:
+        """Return the seconds in which a bucket would regain a whole batch."""
+        if self.quota is None or self.cap is None:
+            return FIRST_PROBE
+        return max(1.0, min(LONGEST_PROBE, self.quota.window * BATCH / self.cap))
+
+    def _close(self, now: float, *, told: bool, retry_after: float | None) -> None:
+        self.state = _Spent(now, self._probe_at(now, retry_after), told)
+
+    def _probe_at(self, now: float, retry_after: float | None) -> float:
+        """Return when to probe next, by what the reply says or by what the last windows did."""
+        if retry_after is not None:
+            return now + retry_after
+        age = now - (now if self.opened is None else self.opened)
+        if age < self.shut_age:
+            return now + max(self.interval, self.shut_age - age)
+        if age < self.open_age < inf:
+            return now + max(1.0, min(self.interval, (self.open_age - self.shut_age) / STEPS))
+        return now + self.interval * (1 + 0.1 * self.jitter)
+
+    def _refused_probe(self, now: float, spent: _Spent, retry_after: float | None) -> None:
+        if spent.beyond:
+            spent.beyond = False
+        else:
+            spent.refused += 1
+            spent.shut_age = now - (now if self.opened is None else self.opened)
+            self.interval = min(LONGEST_PROBE, self.interval * GROWTH)
+        spent.probe_at = self._probe_at(now, retry_after)
+
+    def _open(self, now: float, spent: _Spent, seen: Observation) -> None:
+        """Start the books anew: the service allows more than they do."""
+        self.books.clear()
+        self.books.add(now, seen.records, seen.nbytes)
+        age = now - (now if self.opened is None else self.opened)
+        self.state = _Opening(spent.since, spent.shut_age, age, seen.records)
+        self.opened = now
+
+    def _drip(self, now: float, opening: _Opening) -> None:
+        """Believe in a bucket, which refills as published, or as it was seen to when that is much more."""
+        seen = self._share(opening.taken, 0) / max(1e-3, now - opening.spent)
+        published = 1 / self.quota.window if self.quota else 0.0
+        refill = opening.refill or REFILL_SAFETY * (seen if seen > 2 * published else published)
+        self.drips = 0
+        self.state = _Bucket(0.0, now, refill, until=now + 1 / refill)
+
+    def _is_spent(self, now: float, seen: Observation) -> bool:
+        if (seen.retry_after or 0.0) > LONG_RETRY_AFTER:
+            return True
+        if self.refusals >= SHORT_REFUSALS and now - self.refusing_since >= SHORT_BACKOFF:
+            return True
+        records, nbytes = self.books.total(now)
+        most = records + BATCH * (seen.under_way - 1)  # Some of what is under way may be accepted already.
+        if self._share(most, nbytes + seen.nbytes * (seen.under_way - 1)) >= NEARLY:
+            return True
+        updated = self.quota.updated if self.quota else None
+        return updated is not None and records <= updated and most >= NEARLY * updated
+
+    def _learn(self, now: float) -> None:
+        """Take what was accepted for what a window holds."""
+        records, nbytes = self.books.total(now)
+        if records and self._share(records, nbytes) < NEARLY:
+            self.cap, self.learnt = records, True
