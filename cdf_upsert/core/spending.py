@@ -20,7 +20,7 @@ from cdf_upsert.core.window import SlidingWindow
 
 PROBE_RECORDS = 50
 """Records of a probe: little to lose when it is refused."""
-PATIENT_PROBES = 6
+PATIENT_PROBES = 16
 """Probes that are refused before they are halved in size: some windows may be smaller than a probe."""
 FIRST_PROBE, LONGEST_PROBE = 2.0, 60.0
 """Seconds before the first probe when no window is known, and between two at most."""
@@ -40,6 +40,8 @@ UNKNOWN_WINDOW = 3600.0
 """Seconds for which the books are kept while the window is unknown."""
 REFILL_SAFETY = 0.99
 """The share of a bucket's refill that is used."""
+SLOWER = 0.9
+"""What is left of the refill that was believed in when it turns out to be less."""
 DRIPS, MISSES = 2, 3
 """Openings in a row that gave next to nothing, which make a bucket; refusals in a row that unmake it."""
 ROUNDING = 1e-9
@@ -194,14 +196,14 @@ class Spending:
                 self._open(now, spent, seen)
             case _Spent() as spent:
                 if self._used(now) < 0.5:
-                    self.shut_age, self.open_age = spent.shut_age, now - self.opened
+                    self._set_ages(spent.shut_age, now - self.opened)
                     self.opened = now
                 self.state = _Whole()
                 self._book(now, seen, cost)
             case _Opening() as opening:
                 opening.taken += seen.records
                 if opening.taken * 2 >= (self.cap or 0):
-                    self.shut_age, self.open_age = opening.shut_age, opening.open_age
+                    self._set_ages(opening.shut_age, opening.open_age)
                     self.drips, self.interval = 0, self._first_interval()
                     self.state = _Whole()
                 self._book(now, seen, cost)
@@ -238,10 +240,10 @@ class Spending:
                 if seen.started >= probed.since:
                     self._refused_probe(now, probed, seen.retry_after)
             case _Bucket() as bucket:
-                if seen.started >= bucket.missed_at:
-                    bucket.misses += 1
-                    bucket.missed_at = now
                 bucket.level, bucket.at = min(0.0, bucket.left(now)), now
+                if seen.started >= bucket.missed_at:
+                    bucket.misses, bucket.missed_at = bucket.misses + 1, now
+                    bucket.refill *= SLOWER
                 if bucket.misses >= MISSES:
                     self.drips = 0
                     self._close(now, told=True, retry_after=seen.retry_after)
@@ -306,8 +308,13 @@ class Spending:
         if age < self.shut_age:
             return now + max(self.interval, self.shut_age - age)
         if age < self.open_age < inf:
-            return now + max(1.0, min(self.interval, (self.open_age - self.shut_age) / STEPS))
+            return now + max(1.0, (self.open_age - self.shut_age) / STEPS)
         return now + self.interval * (1 + 0.1 * self.jitter)
+
+    def _set_ages(self, shut_age: float, open_age: float) -> None:
+        """Remember between which ages a window opened; one that was not found shut tells only when it was open."""
+        self.shut_age = shut_age or min(self.shut_age, 0.95 * open_age)
+        self.open_age = open_age
 
     def _refused_probe(self, now: float, spent: _Spent, retry_after: float | None) -> None:
         if spent.beyond:
