@@ -7,6 +7,7 @@ the key `space.externalId`, for an immutable one the key, NUL and a digest of th
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS container (
     created INTEGER, updated INTEGER, learnt INTEGER, UNIQUE (space, external_id));
 CREATE TABLE IF NOT EXISTS stream (
     id INTEGER PRIMARY KEY AUTOINCREMENT, external_id TEXT UNIQUE, template TEXT, created INTEGER,
-    records INTEGER, bytes INTEGER, seq INTEGER);
+    records INTEGER, bytes INTEGER);
 """
 
 
@@ -53,6 +54,20 @@ class Present(NamedTuple):
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What one request writes, all at one time in milliseconds.
+
+    `created` has identity and body; `updated` identity, the time of creation and body; `deleted` identity and the time
+    of creation.
+    """
+
+    now: int
+    created: Sequence[tuple[str, bytes]] = ()
+    updated: Sequence[tuple[str, int, bytes]] = ()
+    deleted: Sequence[tuple[str, int]] = ()
+
+
 class StreamRow(NamedTuple):
     """One stream as it is kept."""
 
@@ -62,7 +77,6 @@ class StreamRow(NamedTuple):
     created: int
     records: int
     bytes: int
-    seq: int
 
 
 class Store:
@@ -160,7 +174,7 @@ class Store:
         """Keep a new stream; returns its number."""
         with self.transaction():
             done = self._sql.execute(
-                "INSERT INTO stream VALUES (NULL, ?, ?, ?, 0, 0, 0)", (external_id, template, created)
+                "INSERT INTO stream VALUES (NULL, ?, ?, ?, 0, 0)", (external_id, template, created)
             )
             number = done.lastrowid
             assert number is not None  # an insert has a row id
@@ -183,15 +197,27 @@ class Store:
             f" CROSS JOIN record_{stream} AS r ON r.identity = wanted.value",
             (orjson.dumps(identities),),
         )
-        return {identity: Present(created, state, size) for identity, created, state, size in found}
+        return {row[0]: Present._make(row[1:]) for row in found}
 
-    def write(self, stream: int, rows: Iterable[Row], records: int, size: int, seq: int) -> None:
-        """Put rows in place of those of the same identity, and note the stream's new totals."""
+    def write(self, stream: int, writes: Writes, records: int, size: int) -> None:
+        """Put rows in place of those of the same identity, and note the stream's new totals.
+
+        What all rows of a request share stands in the statement: binding it row by row takes as long as storing it.
+        """
+        put = f"INSERT OR REPLACE INTO record_{stream} (identity, created, updated, state, body) VALUES"
+        now = int(writes.now)
         with self.transaction():
-            self._sql.executemany(f"INSERT OR REPLACE INTO record_{stream} VALUES (?, ?, ?, ?, ?, ?)", rows)
-            self._sql.execute(
-                "UPDATE stream SET records = ?, bytes = ?, seq = ? WHERE id = ?", (records, size, seq, stream)
-            )
+            if writes.created:
+                self._sql.executemany(f"{put} (?, {now}, {now}, {State.CREATED.value}, ?)", writes.created)
+            if writes.updated:
+                self._sql.executemany(f"{put} (?, ?, {now}, {State.UPDATED.value}, ?)", writes.updated)
+            if writes.deleted:
+                self._sql.executemany(f"{put} (?, ?, {now}, {State.DELETED.value}, '{{}}')", writes.deleted)
+            self.put_totals(stream, records, size)
+
+    def put_totals(self, stream: int, records: int, size: int) -> None:
+        """Note how much a stream holds."""
+        self._sql.execute("UPDATE stream SET records = ?, bytes = ? WHERE id = ?", (records, size, stream))
 
     def rows(
         self, stream: int, *, after: int = 0, updated_from: int = 0, tombstones: bool = False
@@ -223,7 +249,8 @@ class Store:
 
     def expire(self, stream: int, *, before: int, tombstones_only: bool) -> tuple[int, int]:
         """Forget what was last changed before a time; returns how many live records went, and their bytes."""
-        condition = f"updated < ?{f' AND state = {State.DELETED.value}' if tombstones_only else ''}"
+        # The last change stays, so that change numbers are never given twice.
+        condition = f"seq < (SELECT max(seq) FROM record_{stream}) AND updated < ?{f' AND state = {State.DELETED.value}' if tombstones_only else ''}"
         alive = self._sql.execute(
             f"SELECT count(*), coalesce(sum(length(body) + length(identity)), 0) FROM record_{stream}"
             f" WHERE {condition} AND state <> {State.DELETED.value}",

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from cdf_upsert.sandbox.world import names
 from cdf_upsert.sandbox.world.refusal import Refusal, at, decode
-from cdf_upsert.sandbox.world.store import Present, Row, State, Store
+from cdf_upsert.sandbox.world.store import Present, State, Store, Writes
 from cdf_upsert.sandbox.world.templates import DAY_MS, LEARNT, TEMPLATES, Template
 
 _GIGABYTE = 10**9
@@ -46,10 +46,10 @@ _IDS = msgspec.json.Decoder(_Ids)
 
 
 class Unseen(NamedTuple):
-    """Rows that are written and that readers do not see before a time."""
+    """What is written and what readers do not see before a time."""
 
     visible: int
-    rows: list[Row]
+    writes: Writes
 
 
 @dataclass(slots=True)
@@ -62,9 +62,8 @@ class Stream:
     created: int
     records: int
     bytes: int
-    seq: int
     unseen: deque[Unseen] = field(default_factory=deque)
-    ahead: dict[str, Row] = field(default_factory=dict)
+    ahead: dict[str, Present] = field(default_factory=dict)
 
     def read(self, *, statistics: bool = False) -> dict[str, Any]:
         """The stream as the API returns it, with what is consumed where that is asked for."""
@@ -108,7 +107,7 @@ class Streams:
         self._swept = 0
         self._streams = {
             row.external_id: Stream(
-                row.id, row.external_id, TEMPLATES[row.template], row.created, row.records, row.bytes, row.seq
+                row.id, row.external_id, TEMPLATES[row.template], row.created, row.records, row.bytes
             )
             for row in store.streams()
         }
@@ -137,7 +136,7 @@ class Streams:
 
     def _add(self, external_id: str, template: Template, now: int) -> Stream:
         number = self._store.add_stream(external_id, template.name, now)
-        stream = Stream(number, external_id, template, now, 0, 0, 0)
+        stream = Stream(number, external_id, template, now, 0, 0)
         self._streams[external_id] = stream
         return stream
 
@@ -170,30 +169,26 @@ class Streams:
         """What is written under these identities, seen by readers or not."""
         found = self._store.present(stream.id, identities)
         if stream.ahead:
-            for identity in stream.ahead.keys() & set(identities):
-                row = stream.ahead[identity]
-                found[identity] = Present(row.created, row.state, len(row.body))
+            found |= {identity: stream.ahead[identity] for identity in stream.ahead.keys() & set(identities)}
         return found
 
-    def write(self, stream: Stream, rows: list[Row], records: int, size: int, now: int) -> None:
-        """Keep rows, which change the stream's totals by so many records and bytes."""
+    def write(self, stream: Stream, writes: Writes, records: int, size: int) -> None:
+        """Keep what a request writes, which changes the stream's totals by so many records and bytes."""
         stream.records += records
         stream.bytes += size
-        stream.seq = rows[-1].seq if rows else stream.seq
-        if self._visible_after:
-            stream.unseen.append(Unseen(now + self._visible_after, rows))
-            stream.ahead.update((row.identity, row) for row in rows)
-        else:
-            self._store.write(stream.id, rows, stream.records, stream.bytes, stream.seq)
+        if not self._visible_after:
+            self._store.write(stream.id, writes, stream.records, stream.bytes)
+            return
+        stream.unseen.append(Unseen(writes.now + self._visible_after, writes))
+        stream.ahead |= _ahead(writes)
 
     def settle(self, stream: Stream, now: float) -> None:
         """Let readers see what has been written long enough ago."""
         while stream.unseen and stream.unseen[0].visible <= now:
-            rows = stream.unseen.popleft().rows
-            for row in rows:
-                if stream.ahead.get(row.identity) is row:
-                    del stream.ahead[row.identity]
-            self._store.write(stream.id, rows, stream.records, stream.bytes, stream.seq)
+            writes = stream.unseen.popleft().writes
+            self._store.write(stream.id, writes, stream.records, stream.bytes)
+            if not stream.unseen:
+                stream.ahead.clear()
 
     def flush(self) -> None:
         """Keep everything that readers do not see yet."""
@@ -216,7 +211,15 @@ class Streams:
                 )
                 stream.records -= records
                 stream.bytes -= size
-                self._store.write(stream.id, (), stream.records, stream.bytes, stream.seq)
+                self._store.put_totals(stream.id, stream.records, stream.bytes)
+
+
+def _ahead(writes: Writes) -> dict[str, Present]:
+    """What a write will leave under its identities."""
+    now = writes.now
+    found = {identity: Present(now, State.CREATED, len(body)) for identity, body in writes.created}
+    found |= {identity: Present(made, State.UPDATED, len(body)) for identity, made, body in writes.updated}
+    return found | {identity: Present(made, State.DELETED, 0) for identity, made in writes.deleted}
 
 
 def _check_id(external_id: str) -> None:
@@ -228,8 +231,3 @@ def key_of(identity: str) -> tuple[str, str]:
     """The space and the external id in an identity."""
     space, _, rest = identity.partition(".")
     return space, rest.partition("\0")[0]
-
-
-def is_deleted(present: Present) -> bool:
-    """Whether a tombstone stands there."""
-    return present.state == State.DELETED

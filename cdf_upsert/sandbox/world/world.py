@@ -11,9 +11,12 @@ from cdf_upsert.sandbox.world.aggregates import aggregate
 from cdf_upsert.sandbox.world.models import Models
 from cdf_upsert.sandbox.world.reading import filter_records, sync_records
 from cdf_upsert.sandbox.world.refusal import Refusal
-from cdf_upsert.sandbox.world.store import Present, Row, State, Store
-from cdf_upsert.sandbox.world.streams import Stream, Streams, is_deleted, key_of
+from cdf_upsert.sandbox.world.store import Present, State, Store, Writes
+from cdf_upsert.sandbox.world.streams import Stream, Streams, key_of
 from cdf_upsert.sandbox.world.writing import read_ids, read_records
+
+
+_DELETED = State.DELETED.value
 
 
 class Operation(StrEnum):
@@ -108,7 +111,7 @@ class World:
     def measure(self, prepared: Prepared) -> Change:
         """What the write would do to what is stored now."""
         present = self.streams.present(prepared.stream, list(prepared.identities))
-        alive = {identity for identity, one in present.items() if not is_deleted(one)}
+        alive = {identity for identity, one in present.items() if one.state != _DELETED}
         if prepared.operation is Operation.DELETE:
             return Change(present, frozenset(), 0, len(alive), 0)
         size = sum(map(len, prepared.bodies)) + sum(map(len, prepared.keys))
@@ -118,7 +121,9 @@ class World:
         conflicts = frozenset(alive) if prepared.stream.template.mutable else frozenset()
         return Change(present, conflicts, created, 0, size)
 
-    def apply(self, prepared: Prepared, change: Change, now: int, *, leave_out: Known[str] = ()) -> None:
+    def apply(
+        self, prepared: Prepared, change: Change, now: int, *, leave_out: frozenset[str] = frozenset()
+    ) -> None:
         """Write, except the keys to leave out; `change` must have been measured just before.
 
         Raises:
@@ -126,13 +131,12 @@ class World:
         """
         stream = prepared.stream
         if prepared.operation is Operation.DELETE:
-            rows, records, size = _deleted(prepared, change, now, leave_out)
+            writes, records, size = _deleted(prepared, change, now, leave_out)
         else:
-            rows, records, size = _written(prepared, change, now, leave_out)
+            writes, records, size = _written(prepared, change, now, leave_out)
             if (records > 0 or size > 0) and not stream.has_room(records, size):
                 raise Refusal(429, f"The stream `{stream.external_id}` is full.")
-        if rows:
-            self.streams.write(stream, rows, records, size, now)
+        self.streams.write(stream, writes, records, size)
 
     def filter(self, stream_id: str, body: bytes, now: int) -> dict[str, Any]:
         """Records that match a filter, sorted, one page."""
@@ -169,48 +173,51 @@ class World:
 
 
 def _written(
-    prepared: Prepared, change: Change, now: int, leave_out: Known[str]
-) -> tuple[list[Row], int, int]:
-    """The rows of an ingest or upsert, and by how many records and bytes the stream grows."""
-    present, conflicts = change.present, change.conflicts
-    mutable = prepared.stream.template.mutable
-    seq, records, size = prepared.stream.seq, 0, 0
-    rows: list[Row] = []
-    seen: set[str] = set()
-    for key, identity, body in zip(prepared.keys, prepared.identities, prepared.bodies, strict=True):
-        if key in leave_out or key in conflicts:
-            continue
-        before = present.get(identity)
-        grows = len(body) + len(identity)
-        if not mutable:
-            if before is not None or identity in seen:
-                continue  # an immutable stream discards a duplicate
-            seen.add(identity)
-        seq += 1
-        if before is None or is_deleted(before):
-            rows.append(Row(seq, identity, now, now, State.CREATED, body))
-            records += 1
-            size += grows
+    prepared: Prepared, change: Change, now: int, leave_out: frozenset[str]
+) -> tuple[Writes, int, int]:
+    """What an ingest or upsert writes, and by how many records and bytes the stream grows."""
+    pairs = list(zip(prepared.identities, prepared.bodies, strict=True))
+    if not prepared.stream.template.mutable:
+        # An immutable stream discards duplicates, of what it holds and within the request.
+        fresh = {identity: body for identity, body in pairs if identity not in change.present}
+        keys = dict(zip(prepared.identities, prepared.keys, strict=True))
+        pairs = [(identity, body) for identity, body in fresh.items() if keys[identity] not in leave_out]
+        return Writes(now, created=pairs), len(pairs), _size(pairs)
+    if leave_out or change.conflicts:
+        out = leave_out | change.conflicts
+        pairs = [pair for pair in pairs if pair[0] not in out]
+    if not change.present:
+        return Writes(now, created=pairs), len(pairs), _size(pairs)
+    created: list[tuple[str, bytes]] = []
+    updated: list[tuple[str, int, bytes]] = []
+    grown = 0
+    for identity, body in pairs:
+        before = change.present.get(identity)
+        if before is None or before.state == _DELETED:
+            created.append((identity, body))
         else:
-            rows.append(Row(seq, identity, before.created, now, State.UPDATED, body))
-            size += len(body) - before.size
-    return rows, records, size
+            updated.append((identity, before.created, body))
+            grown += len(body) - before.size
+    return Writes(now, created, updated), len(created), _size(created) + grown
+
+
+def _size(pairs: Sequence[tuple[str, bytes]]) -> int:
+    return sum(len(identity) + len(body) for identity, body in pairs)
 
 
 def _deleted(
-    prepared: Prepared, change: Change, now: int, leave_out: Known[str]
-) -> tuple[list[Row], int, int]:
-    """The tombstones of a delete, and by how many records and bytes the stream grows."""
-    seq, size = prepared.stream.seq, 0
-    rows: list[Row] = []
-    for key in prepared.keys:
-        before = change.present.get(key)
-        if key in leave_out or before is None or is_deleted(before):
-            continue  # ids that are not there are ignored
-        seq += 1
-        rows.append(Row(seq, key, before.created, now, State.DELETED, b"{}"))
-        size -= before.size + len(key)
-    return rows, -len(rows), size
+    prepared: Prepared, change: Change, now: int, leave_out: frozenset[str]
+) -> tuple[Writes, int, int]:
+    """The tombstones of a delete, and by how many records and bytes the stream grows; unknown ids are ignored."""
+    found = [
+        (key, before)
+        for key in prepared.keys
+        if key not in leave_out
+        and (before := change.present.get(key)) is not None
+        and before.state != _DELETED
+    ]
+    size = sum(before.size + len(key) for key, before in found)
+    return Writes(now, deleted=[(key, before.created) for key, before in found]), -len(found), -size
 
 
 def _immutable_identities(keys: Sequence[str], bodies: Sequence[bytes]) -> list[str]:

@@ -48,7 +48,10 @@ _REFERENCE = msgspec.json.Decoder(ContainerRef)
 
 @dataclass(slots=True)
 class _Group:
-    """The property objects of one request that belong to one container, and where each stands."""
+    """The property objects of one request that belong to one container, and where each stands.
+
+    Without places each record has one source, in the order of the objects.
+    """
 
     container: KeptContainer | None
     reference: ContainerRef
@@ -99,7 +102,7 @@ def read_records(body: bytes, models: Models, *, strict: bool, now: int) -> tupl
 def _bodies(
     count: int, groups: Sequence[_Group], parts: Sequence[tuple[bytes, Sequence[Raw | bytes]]]
 ) -> list[bytes]:
-    if len(parts) == 1:
+    if len(parts) == 1:  # then each record has one source: no container stands twice in a record
         prefix, objects = parts[0]
         prefix = b"{" + prefix
         return [prefix + one + b"}" for one in objects]
@@ -133,17 +136,22 @@ def _check_space(space: str, index: int) -> None:
 
 
 def _group(items: Sequence[_Item], models: Models, *, strict: bool) -> list[_Group]:
+    if all(len(item.sources) == 1 for item in items):
+        alike = {bytes(item.sources[0].source) for item in items}
+        if len(alike) == 1:  # by far the most common request: one container
+            path = "items[0].sources[0].source"
+            group = _resolve(alike.pop(), path, models, {}, strict=strict)
+            group.objects = [item.sources[0].properties for item in items]
+            return [group]
     by_bytes: dict[bytes, _Group] = {}
     by_key: dict[tuple[str, str], _Group] = {}
     for index, item in enumerate(items):
         for number, source in enumerate(item.sources):
             raw = bytes(source.source)
-            group = by_bytes.get(raw)
-            if group is None:
-                group = _resolve(
-                    raw, f"items[{index}].sources[{number}].source", models, by_key, strict=strict
-                )
-                by_bytes[raw] = group
+            if raw not in by_bytes:
+                path = f"items[{index}].sources[{number}].source"
+                by_bytes[raw] = _resolve(raw, path, models, by_key, strict=strict)
+            group = by_bytes[raw]
             group.objects.append(source.properties)
             group.places.append((index, number))
         if len(item.sources) > 1:
@@ -193,7 +201,7 @@ def _check(
                     raise
         return _learn(group, models, new_spaces)
     except Fault as fault:
-        index, number = group.places[fault.index]
+        index, number = group.places[fault.index] if group.places else (fault.index, 0)
         path = f"items[{index}].sources[{number}].properties"
         raise at(f"{path}.{fault.path}" if fault.path else path, fault.fault) from None
 
