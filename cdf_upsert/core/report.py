@@ -12,6 +12,7 @@ from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.grouping import FailureGroup
 from cdf_upsert.core.record import FailureClass
 from cdf_upsert.core.tally import Tally
+from cdf_upsert.core.wording import utf8
 
 SCHEMA = "cdf-upsert/report/1"
 
@@ -140,8 +141,8 @@ def exit_code(outcome: Outcome, signal: int | None = None) -> int:
 def make_report(tally: Tally, facts: RunFacts) -> Report:
     """Sum up a run that has ended.
 
-    A complete run in which records failed is one with failures. Books that do not balance make any run an error,
-    and the reason says so.
+    A complete run in which records failed is one with failures. Books that do not balance make any run an
+    error, and the reason says so.
     """
     outcome, reason = Outcome.ERROR, "The run broke off."
     if tally.ended is not None:
@@ -160,10 +161,10 @@ def make_report(tally: Tally, facts: RunFacts) -> Report:
         finished=iso(facts.finished),
         duration_seconds=round(tally.seconds, 3),
         outcome=outcome,
-        reason=_utf8(reason),
+        reason=utf8(reason),
         exit_code=exit_code(outcome, facts.signal),
         inputs=[
-            InputReport(_utf8(source.path), source.format, source.records, source.nbytes)
+            InputReport(utf8(source.path), source.format, source.records, source.nbytes)
             for source in tally.inputs
         ],
         records=RecordCounts(
@@ -177,7 +178,7 @@ def make_report(tally: Tally, facts: RunFacts) -> Report:
         requests=RequestCounts(tally.sent, tally.retried, tally.throttled, tally.nbytes, tally.wire_bytes),
         latency_seconds=LatencyReport(*(_latency(tally, percent) for percent in (50, 95, 99))),
         failures=[_failure(group) for group in tally.groups.most_common()],
-        failed_file=None if facts.failed_file is None else _utf8(facts.failed_file),
+        failed_file=None if facts.failed_file is None else utf8(facts.failed_file),
     )
 
 
@@ -200,11 +201,6 @@ def _latency(tally: Tally, percent: int) -> float | None:
 def _failure(group: FailureGroup) -> FailureReport:
     example = None
     if group.place is not None:
-        key = None if group.key is None else KeyReport(*map(_utf8, group.key))
-        example = ExampleReport(_utf8(group.place.path), group.place.record, group.place.line, key)
-    return FailureReport(group.kind, group.status, _utf8(group.message), group.count, example)
-
-
-def _utf8(text: str) -> str:
-    """Return `text` fit for JSON: names of files may hold bytes that are not UTF-8."""
-    return text.encode(errors="replace").decode()
+        key = None if group.key is None else KeyReport(*map(utf8, group.key))
+        example = ExampleReport(utf8(group.place.path), group.place.record, group.place.line, key)
+    return FailureReport(group.kind, group.status, utf8(group.message), group.count, example)

@@ -77,7 +77,7 @@ class Latencies:
 class InputTally:
     """What was read of one input. `position` counts in `total_bytes`, which is None when nobody knows.
 
-    `format` is None for an input that was not opened: only records that failed in an earlier run came from it.
+    `format` is None for an input that was not opened: only records of an earlier run came from it.
     """
 
     path: str

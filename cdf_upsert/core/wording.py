@@ -43,6 +43,11 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}/s" if per_second >= 9.95 or not per_second else f"{per_second:.1f}/s"
 
 
+def utf8(text: str) -> str:
+    """Return `text` fit for JSON: names of files may hold bytes that are not UTF-8."""
+    return text.encode(errors="replace").decode()
+
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
