@@ -87,8 +87,10 @@ class Ranges:
 class Standing:
     """Where the last run of a load stood; the default is a new load.
 
-    Reading goes on at `start`; records in `settled` are stepped over. `already_accepted` counts the records that
-    earlier runs have accepted or superseded, `again` how many failed ones this run tries first.
+    Reading goes on at `start`; records in `settled` are stepped over. `already_accepted` counts the records
+    that earlier runs have accepted or superseded, `again` how many failed ones this run tries first, and
+    `superseded` the failed ones of which a newer version was accepted later: this run does not try them, and
+    settles them so.
     """
 
     run: int = 1
@@ -97,3 +99,4 @@ class Standing:
     in_doubt: Mapping[Key, int] = field(default_factory=dict)
     already_accepted: int = 0
     again: int = 0
+    superseded: int = 0

@@ -1,0 +1,310 @@
+"""The journal of one run: the engine's books, kept in the run directory."""
+
+import contextlib
+import errno
+import sqlite3
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from cdf_upsert.core.events import Outcome
+from cdf_upsert.core.record import Failed, Key, Record
+from cdf_upsert.core.standing import Again, Checkpoint, Settlement, Standing
+from cdf_upsert.errors import LoaderError
+from cdf_upsert.journal import facts
+from cdf_upsert.journal.cases import Case, sentence
+from cdf_upsert.journal.failures import FailedFile, line_of, mark_of, marked
+from cdf_upsert.journal.lock import Lock
+from cdf_upsert.journal.same import SameBytes
+from cdf_upsert.journal.scribe import Scribe
+from cdf_upsert.journal.store import FailedRow, Run, Store
+
+AGAIN_BYTES = 1_000_000
+"""What is read of earlier failures at a time, and one line more."""
+
+_SLOTS: Final = 1 << 20
+
+
+class KeyFilter:
+    """Finds the few of many keys that may have a failed version, in a fixed megabyte of memory.
+
+    It may name a key too many, never one too few.
+    """
+
+    def __init__(self) -> None:
+        self._slots: bytearray | None = None
+
+    def add(self, key: Key) -> None:
+        """Know a key."""
+        if self._slots is None:
+            self._slots = bytearray(_SLOTS)
+        self._slots[hash(key) % _SLOTS] = 1
+
+    def among(self, records: Sequence[Record]) -> list[Record]:
+        """Those of `records` whose key may be known."""
+        slots = self._slots
+        if slots is None:
+            return []
+        return [record for record in records if slots[hash(record.key) % _SLOTS]]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What `open_journal` has found and made ready."""
+
+    directory: Path
+    lock: Lock
+    store: Store
+    state: facts.State
+    run: Run
+    case: Case
+    standing: Standing
+    failed_file: FailedFile
+    kept: Sequence[Path] = ()
+    same: dict[int, SameBytes] = field(default_factory=dict)
+    inputs: int = 1
+
+
+class Journal:
+    """Keeps the books of one run (`load.ports.Books`), and the failed file.
+
+    `standing` is where the run begins, `first_line` says which case it is. What is awaited has survived a
+    killed process when it returns, and whatever cannot be written raises `LoaderError`.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self.directory = opened.directory
+        self.case = opened.case
+        self.standing = opened.standing
+        self.kept = tuple(opened.kept)
+        self.failed_path = opened.failed_file.path
+        self.report_path = opened.directory / "report.json"
+        self._lock = opened.lock
+        self._store = opened.store
+        self._state = opened.state
+        self._run = opened.run
+        self._file = opened.failed_file
+        self._same = opened.same
+        self._inputs = opened.inputs
+        self._failures = opened.store.failed_count()
+        self._filter = KeyFilter()
+        for key in opened.store.failed_keys():
+            self._filter.add(key)
+        self._earlier_failures = opened.standing.again
+        self._tidy = opened.standing.again == 0
+        self._last_failed = -1
+        self._encoded: list[bytes] = []
+        self._lines: list[bytes] = []
+        self._read: deque[Checkpoint] = opened.state.read
+        self._total: int | None = None
+        self._closed = False
+        self._scribe = Scribe(self._commit, self._store.roll_back, self._told)
+
+    @property
+    def name(self) -> str:
+        """The load's name: that of its run directory."""
+        return self.directory.name
+
+    @property
+    def first_line(self) -> str:
+        """Which case the run is, and what was kept aside for it."""
+        line = sentence(self.case, self.name)
+        kept = ", ".join(map(str, self.kept))
+        return f"{line}; records that failed before are kept in {kept}" if kept else line
+
+    @property
+    def failures(self) -> int:
+        """How many records of the load are failed now."""
+        return self._failures
+
+    def same_bytes(self, index: int) -> SameBytes | None:
+        """Hears the uncompressed bytes of input number `index`, when they can be read only once."""
+        return self._same.get(index)
+
+    # ------------------------------------------------------------------ the engine's books
+
+    async def again(self) -> AsyncIterator[Sequence[Again]]:
+        """The failed records of the earlier runs, some at a time, in input order."""
+        after = -1
+        while True:
+            rows = await self._scribe.do(
+                partial(self._store.failed_before, self._run.number, after, AGAIN_BYTES)
+            )
+            if not rows:
+                return
+            after = rows[-1][0]
+            yield [Again(ordinal, line) for ordinal, line in rows]
+
+    async def intend(self, batch: int, records: Sequence[Record]) -> None:
+        """Write down that `records` are about to be sent as batch number `batch`.
+
+        Raises:
+            LoaderError: the journal cannot be written.
+        """
+        fact = facts.sent(batch, records)
+        encoded = facts.encode(fact)
+        await self._scribe.do(lambda: self._write(fact, encoded))
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Write down final outcomes, and failed records into the failed file.
+
+        Raises:
+            LoaderError: the journal or the failed file cannot be written.
+        """
+        ordinals = [record.ordinal for record in settlement.accepted]
+        ordinals += [record.ordinal for record in settlement.superseded]
+        ordinals += settlement.skipped
+        done = facts.spans_of(ordinals)
+        ordinals += [failed.ordinal for failed in settlement.failed]
+        fact = facts.Settled(
+            facts.spans_of(ordinals) if settlement.failed else done,
+            len(settlement.accepted),
+            len(settlement.superseded) + len(settlement.skipped),
+            settlement.closed,
+            [facts.sent(batch, records) for batch, records in settlement.opened],
+        )
+        encoded = facts.encode(fact)
+        heard = [(index, mark) for index, same in self._same.items() if (mark := same.latest)]
+        kept = [(index, *mark) for index, same in self._same.items() if (mark := same.keep())]
+
+        def work() -> None:
+            self._write(fact, encoded)
+            for index, mark in heard:
+                latest = facts.Heard(index, *mark)
+                self._write(latest, facts.encode(latest))
+            if kept:
+                self._store.begin()
+                self._store.add_heard(kept)
+            if self._earlier_failures:
+                self._settle_again(done)
+            if settlement.failed:
+                self._fail(settlement.failed)
+            if self._failures:
+                self._mark(settlement.accepted)
+
+        await self._scribe.do(work)
+
+    def passed(self, checkpoint: Checkpoint) -> None:
+        """All records before `checkpoint` have been read; written down with the next settlement."""
+        self._read.append(checkpoint)
+        if checkpoint.index == self._inputs:
+            self._total = checkpoint.ordinal
+
+    # ------------------------------------------------------------------ the end
+
+    def finish(self, outcome: Outcome, reason: str, now: datetime) -> None:
+        """Write down how the run ended, and make the failed file hold exactly what is failed, in input order.
+
+        After an error of the journal it does what can still be done: the run counts as cut off.
+
+        Raises:
+            LoaderError: the journal or the failed file cannot be written.
+        """
+        if self._scribe.error is None:
+            self._scribe.do_now(lambda: self._end(outcome, reason, now))
+            return
+        with contextlib.suppress(OSError, sqlite3.Error):
+            self._tidy_file()
+
+    def close(self) -> None:
+        """Let go of the run directory. It may be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        self._scribe.stop()
+        self._file.close()
+        with contextlib.suppress(sqlite3.Error):  # The write-ahead log stays, and is read by the next run.
+            self._store.close()
+        self._lock.release()
+
+    # ------------------------------------------------------------------ what the journal's thread does
+
+    def _write(self, fact: facts.Fact, encoded: bytes) -> None:
+        self._state.apply(self._run.number, fact)
+        self._encoded.append(encoded)
+
+    def _commit(self) -> None:
+        if (moved := self._state.move()) is not None:
+            self._write(moved, facts.encode(moved))
+        if self._state.total is None and self._total is not None:
+            counted = facts.Counted(self._total)
+            self._write(counted, facts.encode(counted))
+        self._store.append(self._run.number, self._encoded)
+        self._encoded = []
+        if self._lines:
+            if self._file.append(self._lines):
+                self._store.own_file(self._run.number, self._file.inode)
+            self._lines = []
+        if self._store.long:
+            self._store.fold(self._state)
+
+    def _settle_again(self, spans: Sequence[facts.Span]) -> None:
+        """Forget earlier failures of records that are settled otherwise now."""
+        if dropped := self._store.drop_failed(spans):
+            self._earlier_failures -= dropped
+            self._failures -= dropped
+
+    def _fail(self, failed: Sequence[Failed]) -> None:
+        self._store.begin()
+        if self._earlier_failures:
+            self._settle_again(facts.spans_of([one.ordinal for one in failed]))
+        rows = [_row(one) for one in failed]
+        self._store.add_failed(self._run.number, rows)
+        self._failures += len(rows)
+        for row in rows:
+            if row.key is not None:
+                self._filter.add(row.key)
+            self._tidy = self._tidy and row.ordinal > self._last_failed
+            self._last_failed = row.ordinal
+            self._lines.append(marked(row.line, row.superseded_by))
+
+    def _mark(self, accepted: Sequence[Record]) -> None:
+        """Mark failed records of which a newer version is accepted now."""
+        for record in self._filter.among(accepted):
+            self._store.begin()
+            if self._store.mark(record.key, record.ordinal, mark_of(record.place)):
+                self._tidy = False
+
+    def _end(self, outcome: Outcome, reason: str, now: datetime) -> None:
+        self._tidy_file()
+        self._store.begin()
+        if self._file.inode is not None:
+            self._store.own_file(self._run.number, self._file.inode)
+        self._store.end_run(self._run.number, instant(now), outcome, reason)
+        self._store.fold(self._state)
+
+    def _tidy_file(self) -> None:
+        if not self._tidy:
+            self._file.rewrite(marked(*line) for line in self._store.failed_lines())
+            self._tidy = True
+
+    def _told(self, error: Exception) -> Exception:
+        """An error of the disk as a sentence for the user; any other one as it is."""
+        path = self._store.path
+        match error:
+            case OSError():
+                path, why = self.failed_path, error.strerror or str(error)
+                full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+            case sqlite3.Error():
+                why = str(error)
+                full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            case _:
+                return error
+        mend = "make room there" if full else "check the disk and the permissions"
+        return LoaderError(
+            f"{path} cannot be written ({why}): {mend}, then give the same command again to go on."
+        )
+
+
+def instant(moment: datetime) -> str:
+    """A moment as the journal writes it: ISO 8601 in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _row(failed: Failed) -> FailedRow:
+    mark = None if failed.superseded_by is None else mark_of(failed.superseded_by)
+    return FailedRow(failed.ordinal, failed.key, failed.failure.kind, line_of(failed), mark)
