@@ -40,8 +40,8 @@ UNKNOWN_WINDOW = 3600.0
 """Seconds for which the books are kept while the window is unknown."""
 REFILL_SAFETY = 0.99
 """The share of a bucket's refill that is used."""
-SLOWER = 0.9
-"""What is left of the refill that was believed in when it turns out to be less."""
+SLOWER, FASTER = 0.95, 1.001
+"""What becomes of the refill that is believed in with a round of refusals, and with a batch accepted."""
 DRIPS, MISSES = 2, 3
 """Openings in a row that gave next to nothing, which make a bucket; refusals in a row that unmake it."""
 ROUNDING = 1e-9
@@ -209,6 +209,7 @@ class Spending:
                 self._book(now, seen, cost)
             case _Bucket() as bucket:
                 bucket.level, bucket.at, bucket.misses = bucket.left(now) - cost, now, 0
+                bucket.refill *= FASTER
                 if now >= bucket.until:
                     self.books.clear()
                     self.opened, self.drips = now, DRIPS - 1
@@ -312,7 +313,7 @@ class Spending:
         return now + self.interval * (1 + 0.1 * self.jitter)
 
     def _set_ages(self, shut_age: float, open_age: float) -> None:
-        """Remember between which ages a window opened; one that was not found shut tells only when it was open."""
+        """Remember between which ages a window opened; one not found shut tells only when it was open."""
         self.shut_age = shut_age or min(self.shut_age, 0.95 * open_age)
         self.open_age = open_age
 
