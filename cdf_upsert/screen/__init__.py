@@ -12,22 +12,12 @@ from typing import TYPE_CHECKING, TextIO, assert_never
 import msgspec
 
 from cdf_upsert.core import telling
+from cdf_upsert.core.diagnosing import Diagnostic, diagnostic_of, progress_diagnostic
 from cdf_upsert.core.events import Event, Outcome
 from cdf_upsert.core.report import Report, iso
-from cdf_upsert.core.showing import (
-    Diagnostic,
-    LogFormat,
-    Progress,
-    Showing,
-    Verbosity,
-    View,
-    diagnostic_of,
-    form_of,
-    next_line_at,
-    progress_diagnostic,
-    view_of,
-)
+from cdf_upsert.core.showing import LogFormat, Progress, Showing, Verbosity, form_of, next_line_at
 from cdf_upsert.core.tally import Tally
+from cdf_upsert.core.viewing import View, view_of
 from cdf_upsert.core.wording import one_line, utf8
 from cdf_upsert.screen.output import Output
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from cdf_upsert.core import telling
 from cdf_upsert.core.report import Report
-from cdf_upsert.core.showing import View
+from cdf_upsert.core.viewing import View
 from cdf_upsert.core.wording import clock, count, one_line, rate
 from cdf_upsert.screen.output import Output
 

@@ -1,0 +1,91 @@
+"""What the log says of the events of a run."""
+
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from cdf_upsert.core.events import (
+    BatchReplied,
+    BatchSent,
+    BlockRead,
+    Ended,
+    Event,
+    InputOpened,
+    Notice,
+    Retrying,
+    Settled,
+    Waiting,
+)
+from cdf_upsert.core.showing import Verbosity
+from cdf_upsert.core.viewing import View, progress_line
+from cdf_upsert.core.wording import count, duration, size
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One line of the log: `message` is a whole sentence, `fields` are its parts for a machine."""
+
+    name: str
+    message: str
+    fields: dict[str, Any]
+    level: str = "info"
+
+
+def diagnostic_of(event: Event, verbosity: Verbosity) -> Diagnostic | None:
+    """Return what the log says of an event; None when it says nothing."""
+    if isinstance(event, Notice):
+        if verbosity is Verbosity.QUIET:
+            return None
+        return Diagnostic("notice", event.message, {})
+    return _detail(event) if verbosity is Verbosity.VERBOSE else None
+
+
+def _detail(event: Event) -> Diagnostic | None:
+    match event:
+        case InputOpened(path, format_, nbytes):
+            length = "" if nbytes is None else f", {size(nbytes)}"
+            fields = {"path": path, "format": format_, "bytes": nbytes}
+            return Diagnostic("input", f"Reading {path} ({format_}{length}).", fields)
+        case BatchReplied(_, status, seconds, _, under_way, request_id):
+            said = "No reply" if status is None else f"Reply {status}"
+            message = f"{said} after {seconds:.3f} s"
+            message += "." if request_id is None else f", request {request_id}."
+            fields = {
+                "status": status,
+                "seconds": round(seconds, 6),
+                "requestId": request_id,
+                "underWay": under_way,
+            }
+            return Diagnostic("reply", message, fields)
+        case Waiting(at, reason, until):
+            seconds_left = None if until is None else round(until - at, 3)
+            then = "" if seconds_left is None else f", next try in {duration(seconds_left)}"
+            return Diagnostic(
+                "wait", f"Waiting: {reason}{then}.", {"reason": reason, "seconds": seconds_left}
+            )
+        case Retrying(_, records, reason, message, seconds):
+            told = f"Trying {count(records, 'record')} again in {duration(seconds)}: {reason}"
+            told += f" ({message})." if message else "."
+            fields = {"records": records, "reason": reason, "said": message, "seconds": round(seconds, 3)}
+            return Diagnostic("retry", told, fields)
+        case BlockRead() | BatchSent() | Settled() | Notice() | Ended():
+            return None
+        case _:
+            assert_never(event)
+
+
+def progress_diagnostic(view: View) -> Diagnostic:
+    """Return how a run stands, as a line of the log."""
+    fields = {
+        "read": view.read,
+        "accepted": view.accepted,
+        "alreadyAccepted": view.already_accepted,
+        "failed": view.failed,
+        "recordsPerSecond": round(view.rate, 1),
+        "elapsedSeconds": round(view.elapsed, 1),
+        "share": None if view.share is None else round(view.share, 4),
+        "secondsLeft": None if view.left is None else round(view.left, 1),
+        "underWay": view.under_way,
+        "limit": view.limit,
+        "wait": view.wait,
+    }
+    return Diagnostic("progress", f"{progress_line(view)}.", fields)
