@@ -58,6 +58,8 @@ class PacingState:
     breaker_open: bool
     quota_left: float | None
     """Share of the window that is left; None: not known to be bounded."""
+    quota: Quota | None
+    """What a window is believed to hold, with what was learnt; None: not known."""
     throttled_share: float
     """429 among all replies of the run."""
     wait: Wait | None
@@ -149,6 +151,7 @@ class Pacing:
             pace=self._pace.value,
             breaker_open=self._breaker.is_open,
             quota_left=self._quota.left(now),
+            quota=self._quota.believed(),
             throttled_share=self._throttled / self._replies if self._replies else 0.0,
             wait=answer if isinstance(answer, Wait) else None,
         )

@@ -10,7 +10,7 @@ is sent but a small probe now and then, to find out whether the service is kinde
     BUCKET   twice an opening gave next to nothing: what is left refills evenly
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import assert_never
 
@@ -165,6 +165,10 @@ class Spending:
                 return max(0.0, 1 - self._used(now)) if bounded else None
             case _:
                 assert_never(self.state)
+
+    def believed(self) -> Quota | None:
+        """Return the quota as far as it is known or learnt; None when no window is known."""
+        return replace(self.quota, created=self.cap) if self.quota is not None else None
 
     def is_probing(self, now: float) -> bool:
         """Tell whether nothing but a probe of a spent quota may be sent."""
