@@ -11,8 +11,8 @@ import termios
 import orjson
 import pytest
 
-from cdf_upsert.core.events import BlockRead, Ended, InputOpened, Notice, Outcome, Settled
 from cdf_upsert.core.diagnosing import Diagnostic
+from cdf_upsert.core.events import BlockRead, Ended, InputOpened, Notice, Outcome, Settled
 from cdf_upsert.core.showing import LogFormat, Progress, Showing, Verbosity
 from cdf_upsert.screen import Output, log_line, ticking
 from tests.scenes import BEGUN, COMMAND, DAWN, ENDS, LONG, QUICK, TELLS, Stage, Step
