@@ -26,8 +26,11 @@ _SHAPES: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
         (r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?", MASK),
-        (r"\b(bearer|basic)(\s+|%20|\+)[\w.~+/%-]{6,}=*", rf"\1\2{MASK}"),
-        (r"((?:proxy-)?authorization\W{1,4})(?:(?:bearer|basic)\W+)?[^\s'\",;]+", rf"\1{MASK}"),
+        (r"\b(bearer|basic)(\s+|%20|\+)[\w.~+/%-]{16,}=*", rf"\1\2{MASK}"),
+        (
+            r"(authorization(?:['\"]?\s*[:=]|['\"]\s*,)\s*(?:b?['\"])?)(?:(?:bearer|basic)\s+)?[^\s'\",;}]+",
+            rf"\1{MASK}",
+        ),
         (r"((?:set-)?cookie['\"]?\s*[:=]\s*['\"]?)[^\r\n'\"]+", rf"\1{MASK}"),
         (rf"(\b(?:{_NAMES})['\"\\]*\s*[:=]\s*['\"\\]*)[^\s&'\"\\,;}}]+", rf"\1{MASK}"),
         (r"([?&](?:code|token|sig)=)[^\s&'\"#]+", rf"\1{MASK}"),
@@ -95,13 +98,13 @@ def _forms(text: str) -> set[str]:
         for form in (
             text,
             text.strip(),
-            quote(text, safe=""),
-            quote(text),
-            quote_plus(text),
+            quote(text, safe="", errors="replace"),
+            quote(text, errors="replace"),
+            quote_plus(text, errors="replace"),
             dumps(text)[1:-1],
             dumps(text, ensure_ascii=False)[1:-1],
             repr(text)[1:-1],
-            b64encode(text.encode()).decode(),
+            b64encode(text.encode(errors="replace")).decode(),
         )
         if form
     }
