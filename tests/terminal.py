@@ -11,7 +11,12 @@ import pyte
 
 
 def run_in_terminal(
-    command: Sequence[str], *, columns: int = 80, rows: int = 24, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    columns: int = 80,
+    rows: int = 24,
+    environment: Mapping[str, str] | None = None,
+    directory: str | None = None,
 ) -> tuple[int, bytes]:
     """Run `command` with its standard streams on a new terminal; its exit code, and all that it wrote."""
     ours, theirs = pty.openpty()
@@ -23,6 +28,7 @@ def run_in_terminal(
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
+        cwd=directory,
         env={**base, "TERM": "xterm-256color", "PYTHONUTF8": "1", **(environment or {})},
     )
     os.close(theirs)
