@@ -21,7 +21,7 @@ COMMAND = ["cdf-upsert", "load", "--sandbox", "demo", "weather.ndjson"]
 COLUMNS = 100
 COPIES = 150
 
-_REDRAWN = re.compile(rb"\r\x1b\[2K(?:\x1b\[1A\x1b\[2K)*")
+_REDRAWN = re.compile(rb"(?:\r|\x1b\[1A|\x1b\[2K)*\x1b\[2K")
 _MOVES = re.compile(r"\x1b\[\??[\d;]*[A-HJKSTfhl]")
 _SHARE = re.compile(r"(\d+)%")
 _FONT = re.compile(r"@font-face \{.*?\}", re.DOTALL)

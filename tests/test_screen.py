@@ -15,6 +15,7 @@ from cdf_upsert.core.diagnosing import Diagnostic
 from cdf_upsert.core.events import BlockRead, Ended, InputOpened, Notice, Outcome, Settled
 from cdf_upsert.core.showing import LogFormat, Progress, Showing, Verbosity
 from cdf_upsert.screen import Output, log_line, ticking
+from tests.record_screen import picture
 from tests.scenes import BEGUN, COMMAND, DAWN, ENDS, LONG, QUICK, TELLS, Stage, Step
 from tests.terminal import lines_of, run_in_terminal, run_module, seen
 
@@ -139,6 +140,16 @@ def test_a_quick_load_draws_no_bar():
     written, lines = watch("quick")
     assert lines == ["1 accepted of 1 record in 0.3 s."]
     assert b"\x1b" not in written
+
+
+def test_the_picture_for_the_readme():
+    """The picture holds the bar once and the end once, is small, and loads nothing from elsewhere."""
+    _, written = run_in_terminal(run_module("tests.scenes", "ends", "auto", "text", "normal"), columns=100)
+    svg = picture(written, COMMAND)
+    assert svg.count("under&#160;way") == 1
+    assert svg.count("Failed:") == 1
+    assert len(svg) < 60_000
+    assert re.findall(r"https?://[^\"]*", svg) == ["http://www.w3.org/2000/svg"]
 
 
 # ---------------------------------------------------------------- elsewhere

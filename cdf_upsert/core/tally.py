@@ -111,6 +111,8 @@ class Tally:
         """Why nothing is sent; None when something was sent since."""
         self.ended: Ended | None = None
         self._total_bytes = total_bytes
+        self._opened_bytes: int | None = 0
+        self._position = 0
         self._reading: dict[str, InputTally] = {}
         self._recent = RecentRate(started)
 
@@ -174,16 +176,10 @@ class Tally:
 
         What is read but not settled counts for nothing, by the mean size of the records so far.
         """
-        total = self._total_bytes
-        if total is None:
-            sizes = [source.total_bytes for source in self.inputs if source.format is not None]
-            total = sum(size for size in sizes if size is not None)
-            if None in sizes:
-                return None
+        total = self._opened_bytes if self._total_bytes is None else self._total_bytes
         if not total or not self.read:
             return None
-        position = sum(source.position for source in self.inputs)
-        return min(1.0, position / total * self.settled / self.read)
+        return min(1.0, self._position / total * self.settled / self.read)
 
     def seconds_left(self, now: float) -> float | None:
         """Return how long the rest takes at the mean speed of this run; None when nothing tells."""
@@ -217,6 +213,10 @@ class Tally:
         if source is None or source.format is not None:
             source = self._add_input(event.path)
         source.format, source.total_bytes = event.format, event.total_bytes
+        if event.total_bytes is None or self._opened_bytes is None:
+            self._opened_bytes = None
+        else:
+            self._opened_bytes += event.total_bytes
 
     def _read(self, event: BlockRead) -> None:
         self.read += event.records
@@ -225,7 +225,9 @@ class Tally:
         source = self._reading.get(event.path) or self._add_input(event.path)
         source.records += event.records
         source.nbytes += event.nbytes
-        source.position = max(source.position, event.position)
+        if event.position > source.position:
+            self._position += event.position - source.position
+            source.position = event.position
 
     def _add_input(self, path: str) -> InputTally:
         source = self._reading[path] = InputTally(path)

@@ -194,6 +194,22 @@ def test_the_share_counts_what_is_settled():
     assert tally.seconds_left(110) == pytest.approx(15)
 
 
+def test_the_share_of_several_inputs():
+    """The share is of all inputs that were opened, and one of unknown size makes it unknown."""
+    tally = a_tally(
+        InputOpened("a", "ndjson", 100),
+        BlockRead("a", 1, 60, 60),
+        BlockRead("a", 1, 40, 100),
+        InputOpened("b", "ndjson", 300),
+        BlockRead("b", 1, 100, 100),
+        Settled(101, accepted=3),
+    )
+    assert tally.share() == 0.5
+    tally.hear(InputOpened("-", "ndjson", None))
+    tally.hear(InputOpened("c", "ndjson", 100))
+    assert tally.share() is None
+
+
 def test_the_time_left_is_by_the_work_of_this_run():
     """What an earlier run has accepted says nothing of how fast this one is."""
     tally = a_tally(
