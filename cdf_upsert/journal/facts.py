@@ -7,6 +7,7 @@ Counted    the inputs were read to their end
 Heard      the bytes of an input that can be read only once, up to some length
 """
 
+import zlib
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from itertools import pairwise
 from typing import assert_never
 
 import msgspec
+from isal import isal_zlib
 from msgspec import Struct
 
 from cdf_upsert.core.record import Key, Record
@@ -238,28 +240,35 @@ def encode(fact: Fact) -> bytes:
 
 
 def entry_of(encoded: Iterable[bytes]) -> bytes:
-    """What one transaction writes down: encoded facts, one after the other."""
-    return b"[" + b",".join(encoded) + b"]"
+    """What one transaction writes down: encoded facts, compressed (that costs a third of writing them)."""
+    return isal_zlib.compress(b"[" + b",".join(encoded) + b"]", isal_zlib.ISAL_BEST_SPEED)
 
 
 def facts_of(entry: bytes) -> list[Fact]:
     """The facts of an entry.
 
     Raises:
-        msgspec.DecodeError: it is not one.
+        ValueError: it is not one.
     """
-    return _decode_entry(entry)
+    return _decode_entry(_decompress(entry))
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """A snapshot as it is kept."""
-    return _encoder.encode(snapshot)
+    return isal_zlib.compress(_encoder.encode(snapshot), isal_zlib.ISAL_BEST_SPEED)
 
 
 def decode_snapshot(encoded: bytes) -> Snapshot:
     """The snapshot that was kept.
 
     Raises:
-        msgspec.DecodeError: it is not one.
+        ValueError: it is not one.
     """
-    return _decode_snapshot(encoded)
+    return _decode_snapshot(_decompress(encoded))
+
+
+def _decompress(data: bytes) -> bytes:
+    try:
+        return zlib.decompress(data)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error

@@ -1,8 +1,8 @@
 """The journal's SQLite file: facts in the order in which they happened, the failed records, and the runs.
 
 What happened is one row of `entry` for each transaction: facts, appended. Now and then they are folded into
-the one row of `snapshot`. Write-ahead logging with `synchronous=NORMAL`: a commit has survived a killed process
-at once, and a power failure leaves the state of an earlier commit.
+the one row of `snapshot`. Write-ahead logging with `synchronous=NORMAL`: a commit survives a killed
+process, and a power failure leaves the state of an earlier commit.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ VERSION = 1
 
 _APPLICATION = 0x63646675  # "cdfu", SQLite's `application_id`.
 
-_FOLD_BYTES = 4_000_000  # Entries of more than this, and of eight times the snapshot, are folded.
+_FOLD_BYTES = 1_000_000  # Entries of more than this, and of eight times the snapshot, are folded.
 
 _TABLES = f"""
 BEGIN;
@@ -242,7 +242,7 @@ class Store:
             for run, entry in self._db.execute("SELECT run, facts FROM entry ORDER BY number"):
                 for fact in facts_of(entry):
                     state.apply(run, fact)
-        except (msgspec.DecodeError, sqlite3.DatabaseError) as error:
+        except (ValueError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             raise DamagedError(str(error)) from error
