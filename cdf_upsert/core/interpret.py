@@ -69,10 +69,10 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The service refuses what every request needs: the run ends. `message` is a whole sentence."""
+    """The service refuses what every request needs: the run ends. `message` is the service's own."""
 
-    message: str
     status: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,36 +135,9 @@ def interpret(records: Sequence[Record], reply: Reply | NoReply, attempts: int) 
         case status if 300 <= status < 500:
             if reply.auto_retryable:
                 return _again(records, Reason.UNAVAILABLE, said)
-            return Verdict(stop=Stop(stop_sentence(status, body.message), status), again={Reason.UNKNOWN: [*records]})
+            return Verdict(stop=Stop(status, body.message), again={Reason.UNKNOWN: [*records]})
         case _:
             return _again(records, Reason.UNKNOWN, said)
-
-
-def stop_sentence(status: int, message: str) -> str:
-    """Why a run ends and what to do about it, for a status that refuses everything."""
-    told = f' It says: "{message}".' if message else ""
-    match status:
-        case 401:
-            return f"The service does not accept the token (401).{told} Sign in again, or renew the token."
-        case 403:
-            return (
-                f"The service refuses to let this identity write to the stream (403).{told} It needs "
-                "streamRecordsAcl:WRITE for the spaces of the records and dataModelsAcl:READ."
-            )
-        case 404:
-            return f"The service knows no such project or stream (404).{told} Check --project and the stream's id."
-        case 422:
-            return (
-                f"The service refuses every record: the stream is not mutable (422).{told} "
-                "Upsert needs a stream made from a mutable template, such as BasicLiveData."
-            )
-        case _ if 300 <= status < 400:
-            return (
-                f"The service answered with a redirect ({status}), which is not followed, so that no token goes to "
-                "another host. Check --base-url."
-            )
-        case _:
-            return f"The service refuses the request ({status}).{told} Check --base-url and the stream's id."
 
 
 def _again(records: Sequence[Record], reason: Reason, said: Said) -> Verdict:
@@ -276,7 +249,9 @@ def _duplicated(entries: Any) -> frozenset[Key]:
     return frozenset(keys)
 
 
-_INDEX = re.compile(r"\b(?:items?|records?|index)\b\W{0,3}(?:(?:index|number|no\.?|at)\W{0,3})?(\d{1,4})\b", re.IGNORECASE)
+_INDEX = re.compile(
+    r"\b(?:items?|records?|index)\b\W{0,3}(?:(?:index|number|no\.?|at)\W{0,3})?(\d{1,4})\b", re.IGNORECASE
+)
 _QUOTED = re.compile(r"""(["'`])(.{1,600}?)\1""")
 
 

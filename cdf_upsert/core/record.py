@@ -166,7 +166,7 @@ _decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_object = msgspec.json.Decoder(_AnyObject).decode
 _decode_container = msgspec.json.Decoder(_Container).decode
 _decode_failed_line = msgspec.json.Decoder(_FailedLine).decode
-_decode_anything = msgspec.json.Decoder(Any).decode
+_decode_members = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class _FaultError(Exception):
@@ -306,7 +306,7 @@ def _check_source(source: Raw, path: str) -> None:
         _decode_object(source)
     except msgspec.ValidationError as e:
         raise _FaultError(FailureClass.INVALID, _told(e, path)) from None
-    if _decode_anything(source).get("type") != "container":
+    if _decode_members(source).get("type") != "container":
         return
     try:
         container = _decode_container(source)

@@ -13,12 +13,11 @@ has accepted any record since the try before:
                                        then the service is asked what is stored
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
 
 from cdf_upsert.core.interpret import Reason
-from cdf_upsert.core.record import FailureClass, Record
+from cdf_upsert.core.record import FailureClass
 
 BASE_SECONDS = 0.5
 LONGEST_SECONDS = 30.0
@@ -50,7 +49,6 @@ class Tries:
         if counts:
             counted = {**counted, reason: counted.get(reason, 0) + 1}
         return replace(self, counted=counted, in_row=self.in_row + 1)
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +97,11 @@ def after(
         retry_after: how many seconds the service asked to wait.
         dice: for full jitter.
     """
+    end: AskStored | FailAs
     match reason:
         case Reason.THROTTLED | Reason.UNREACHABLE:
-            most, counts, end = None, False, None
+            now = tries.again(reason, counts=False)
+            return TryAgain(backoff(now.in_row, retry_after, dice), now)
         case Reason.UNAVAILABLE:
             most, counts, end = 8, named or alive, FailAs(FailureClass.UNAVAILABLE)
         case Reason.BROKEN:
@@ -114,7 +114,7 @@ def after(
         case _:
             assert_never(reason)
     now = tries.again(reason, counts=counts)
-    if most is not None and end is not None and now.counted.get(reason, 0) >= most:
+    if now.counted.get(reason, 0) >= most:
         return end
     return TryAgain(backoff(now.in_row, retry_after, dice), now)
 

@@ -16,7 +16,7 @@ class Checkpoint:
 
     ordinal: int = 0
     index: int = 0
-    position: Position = Position()
+    position: Position = field(default_factory=Position)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,20 +16,21 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from typing import Any, TypeVar, assert_never
 
 from cdf_upsert.core import events
 from cdf_upsert.core.framing import Frames, Position, Unframed
-from cdf_upsert.core.interpret import NoReply, Reason, Reply, Said, Verdict, interpret
+from cdf_upsert.core.interpret import NoReply, Reply, Said, Verdict, interpret
 from cdf_upsert.core.isolating import Hunt, halves, take_apart
 from cdf_upsert.core.ordering import RECORD_OVERHEAD, Ordering
+from cdf_upsert.core.pacing import Go, Observation, Pacing, Signal, Wait, WaitReason
 from cdf_upsert.core.packing import Packer, body_bytes
-from cdf_upsert.core.pacing import Go, Observation, Pacing, Signal, Wait
 from cdf_upsert.core.record import Checked, Checker, Failed, Failure, FailureClass, Record, failed_of
 from cdf_upsert.core.retrying import AskStored, Dice, FailAs, Tries, TryAgain, after, backoff
 from cdf_upsert.core.standing import Again, Checkpoint, Settlement, Standing
 from cdf_upsert.core.stopping import Stopping
-from cdf_upsert.errors import LoaderError
+from cdf_upsert.errors import LoaderError, RefusedError, UnavailableError
 from cdf_upsert.load.ports import Books, Input, Sender
 from cdf_upsert.load.readback import look_up
 
@@ -62,7 +63,6 @@ class Ending:
 
     outcome: events.Outcome
     reason: str
-    exit_code: int
     unsent: int
 
 
@@ -70,13 +70,26 @@ class Ending:
 class _Halt:
     outcome: events.Outcome
     reason: str
-    exit_code: int
+
+
+_REASONS = {
+    WaitReason.LIMIT: "as many requests as the service takes are under way",
+    WaitReason.PACE: "the service takes no more requests a second",
+    WaitReason.RETRY_AFTER: "the service asked to wait",
+    WaitReason.QUOTA: "quota spent",
+    WaitReason.MAX_RATE: "--max-rate",
+    WaitReason.BREAKER: "the service is not available",
+    WaitReason.RETRY_BUDGET: "too many retries",
+}
+_TOO_COMMON = {WaitReason.LIMIT, WaitReason.PACE, WaitReason.MAX_RATE}
+"""Waits that come and go many times a second."""
 
 
 class Engine:
     """Runs one load once.
 
-    `grace` is how many seconds requests under way may take after a stop. Times are those of the event loop.
+    `explain` puts a status that refuses everything, and the service's message, into sentences. `grace` is how
+    many seconds requests under way may take after a stop. Times are those of the event loop.
     """
 
     def __init__(
@@ -90,6 +103,7 @@ class Engine:
         stopping: Stopping,
         sender: Sender,
         books: Books,
+        explain: Callable[[int, str], str],
         emit: Callable[[events.Event], None],
         dice: Dice,
         linger: float,
@@ -103,6 +117,7 @@ class Engine:
         self._stopping = stopping
         self._sender = sender
         self._books = books
+        self._explain = explain
         self._emit = emit
         self._dice = dice
         self._linger = linger
@@ -132,19 +147,23 @@ class Engine:
     async def run(self) -> Ending:
         """Read, send and settle until everything is settled or the run has to stop."""
         self._loop = asyncio.get_running_loop()
-        if self._standing.already_accepted:
-            self._emit(
-                events.Settled(self._now(), already_accepted=self._standing.already_accepted)
-            )
+        self._tell_standing()
         self._reader = self._spawn(self._read())
         await self._dispatch()
         await self._drain()
         return self._end()
 
-    def halt(self, outcome: events.Outcome, reason: str, exit_code: int) -> None:
+    def _tell_standing(self) -> None:
+        """Records that this run need not send: accepted earlier, or failed and then overtaken by a newer version."""
+        accepted, superseded = self._standing.already_accepted, self._standing.superseded
+        if accepted or superseded:
+            self._emit(events.BlockRead("", superseded, 0, 0))
+            self._hear(events.Settled(self._now(), already_accepted=accepted, superseded=superseded))
+
+    def halt(self, outcome: events.Outcome, reason: str) -> None:
         """Stop in good order: read no more, let the requests under way finish. The first reason stands."""
         if self._halt is None:
-            self._halt = _Halt(outcome, reason, exit_code)
+            self._halt = _Halt(outcome, reason)
             self._changed.set()
             self._room.set()
 
@@ -175,7 +194,7 @@ class Engine:
         try:
             while self._halt is None and (pieces := await self._unless_cut_off(reader.read())) is not None:
                 if not opened:
-                    self._emit(events.InputOpened(given.path, reader.format, reader.total_bytes))
+                    self._emit(events.InputOpened(given.path, reader.format or "", reader.total_bytes))
                     opened = True
                 for piece in pieces:
                     ordinal = await self._take_piece(piece, ordinal, given.path, reader.position)
@@ -271,7 +290,7 @@ class Engine:
             now = self._now()
             self._seal(now)
             if (verdict := self._stopping.verdict(now)) is not None:
-                self.halt(events.Outcome.STOPPED, verdict.reason, 5)
+                self.halt(events.Outcome.STOPPED, verdict.reason)
                 break
             if not (self._reading or self._ready or self._due or self._under_way or self._asking):
                 break
@@ -308,7 +327,7 @@ class Engine:
                     times.append(self._due[0][0])
                 if self._packer.waiting:
                     times.append(self._open_until)
-                return min((t for t in times if t is not None and t > now), default=None)
+                return min((t for t in times if t is not None and now < t < inf), default=None)
             self._seal(now)
 
     def _first(self, queue: "deque[Batch] | list[tuple[float, int, Batch]]", now: float) -> Batch | None:
@@ -407,7 +426,7 @@ class Engine:
                         self._again(batch, now + seconds)
                     else:
                         parts.append(self._part(batch, records, now + seconds, tries))
-                    self._emit(events.Retrying(now, len(records), reason.value, said.message, seconds))
+                    self._hear(events.Retrying(now, len(records), reason.value, said.message, seconds))
                 case AskStored(otherwise):
                     asked = self._number(Batch(records, body_bytes(records), tries=batch.tries))
                     parts.append(asked)
@@ -423,7 +442,8 @@ class Engine:
             batch.hunt.refused += len(verdict.refused)
             batch.hunt.misled += batch.named and bool(verdict.accepted)
         if verdict.stop is not None:
-            self.halt(events.Outcome.REFUSED, verdict.stop.message, 4)
+            stop = verdict.stop
+            self.halt(events.Outcome.REFUSED, self._explain(stop.status, stop.message))
         await self._close(batch, verdict.accepted, failed, parts)
 
     def _parts(self, batch: Batch, verdict: Verdict, now: float) -> list[Batch]:
@@ -441,7 +461,9 @@ class Engine:
             made.append(new)
         return made
 
-    def _part(self, batch: Batch, records: Sequence[Record], when: float, tries: Tries | None = None) -> Batch:
+    def _part(
+        self, batch: Batch, records: Sequence[Record], when: float, tries: Tries | None = None
+    ) -> Batch:
         part = Batch(records, body_bytes(records), tries=tries or batch.tries, hunt=batch.hunt)
         self._number(part)
         self._again(part, when)
@@ -463,7 +485,13 @@ class Engine:
         failed = [
             _failed(
                 record,
-                Failure(otherwise, _with_difference(said.message, what), said.status, said.request_id, batch.tries.all),
+                Failure(
+                    otherwise,
+                    _with_difference(said.message, what),
+                    said.status,
+                    said.request_id,
+                    batch.tries.all,
+                ),
             )
             for record, what in found.other
         ]
@@ -500,12 +528,17 @@ class Engine:
             self._unwritten += len(settlement.failed) + len(settlement.skipped)
             raise
         now = self._now()
-        event = events.Settled(
-            now,
-            accepted=len(settlement.accepted),
-            superseded=len(settlement.superseded) + len(settlement.skipped),
-            failed=settlement.failed,
+        self._hear(
+            events.Settled(
+                now,
+                accepted=len(settlement.accepted),
+                superseded=len(settlement.superseded) + len(settlement.skipped),
+                failed=settlement.failed,
+            )
         )
+
+    def _hear(self, event: events.Event) -> None:
+        """Emit what may also stop the run."""
         self._stopping.hear(event)
         self._emit(event)
 
@@ -522,7 +555,17 @@ class Engine:
             alarm.cancel()
 
     def _tell_wait(self, wait: Wait | None, now: float) -> None:
-        """Emit a wait once, when it begins or when its reason or end changes."""
+        """Emit a wait when it begins, and when its reason or its end changes."""
+        if wait is None or wait.reason in _TOO_COMMON:
+            told = None
+        else:
+            told = events.Waiting(now, _REASONS[wait.reason], None if wait.until == inf else wait.until)
+        before = self._waiting
+        if told is not None and (
+            before is None or (told.reason, told.until) != (before.reason, before.until)
+        ):
+            self._emit(told)
+        self._waiting = told
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -537,12 +580,11 @@ class Engine:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        if isinstance(error, LoaderError):
-            outcome = events.Outcome.REFUSED if error.exit_code == 4 else events.Outcome.ERROR
-            self.halt(outcome, str(error), error.exit_code)
-        else:
-            self.error = error
-            self.halt(events.Outcome.ERROR, f"An unexpected error ended the run: {error!r}.", 1)
+        self.error = self.error or error
+        reason = (
+            str(error) if isinstance(error, LoaderError) else f"An unexpected error ended the run: {error!r}."
+        )
+        self.halt(outcome_of(error), reason)
 
     async def _drain(self) -> None:
         """Let what is under way finish, for `grace` seconds at most; what is being written down always does."""
@@ -563,8 +605,19 @@ class Engine:
             + sum(1 for _ in self._ordering.waiting())
             + self._unwritten
         )
-        halt = self._halt or _Halt(events.Outcome.COMPLETE, "", 0)
-        return Ending(halt.outcome, halt.reason, halt.exit_code, unsent)
+        halt = self._halt or _Halt(events.Outcome.COMPLETE, "")
+        return Ending(halt.outcome, halt.reason, unsent)
+
+
+def outcome_of(error: BaseException) -> events.Outcome:
+    """How a run ends that `error` has ended."""
+    match error:
+        case RefusedError():
+            return events.Outcome.REFUSED
+        case UnavailableError():
+            return events.Outcome.STOPPED
+        case _:
+            return events.Outcome.ERROR
 
 
 def _weight(batch: Batch) -> int:

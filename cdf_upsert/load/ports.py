@@ -14,7 +14,7 @@ class Reader(Protocol):
     """One input, being read."""
 
     @property
-    def format(self) -> str:
+    def format(self) -> str | None:
         """`ndjson` or `json`; known after the first read."""
         ...
 

@@ -38,7 +38,7 @@ def requests_for(count: int, bad: set[int], named: object = lambda records, bad:
 
 @pytest.mark.parametrize("bad", [{0}, {999}, {500, 501}, set(range(0, 1000, 50))])
 def test_a_few_bad_records_cost_few_requests(bad: set[int]) -> None:
-    """k bad ones among 1,000 cost no more than about 2 k log2(1000) requests."""
+    """K bad ones among 1,000 cost no more than about 2 k log2(1000) requests."""
     requests, blamed = requests_for(1000, bad)
     assert blamed == bad
     assert requests <= 1 + 2 * len(bad) * ceil(log2(1000))
@@ -53,7 +53,9 @@ def test_a_batch_that_is_bad_throughout_costs_little_more_than_a_request_a_recor
 
 def test_a_named_culprit_is_found_at_once() -> None:
     """When the reply names the culprit, three requests settle the batch."""
-    requests, blamed = requests_for(1000, {123}, lambda records, bad: [r for r in records if r.ordinal in bad])
+    requests, blamed = requests_for(
+        1000, {123}, lambda records, bad: [r for r in records if r.ordinal in bad]
+    )
     assert (requests, blamed) == (3, {123})
 
 
@@ -68,6 +70,8 @@ def test_a_reply_that_always_names_the_wrong_record_is_believed_only_a_few_times
 def test_exactly_the_bad_are_blamed(count: int, bad: set[int], lies: bool) -> None:
     """Whatever is bad and whomever the replies point at, exactly the bad records are blamed."""
     bad = {ordinal for ordinal in bad if ordinal < count}
-    requests, blamed = requests_for(count, bad, (lambda records, bad: records[1:3]) if lies else (lambda r, b: []))
+    requests, blamed = requests_for(
+        count, bad, (lambda records, bad: records[1:3]) if lies else (lambda r, b: [])
+    )
     assert blamed == bad
     assert requests <= 2 * count + 8

@@ -1,5 +1,7 @@
 """Batches never pass a ceiling, and nothing is left out or moved."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,7 @@ def test_batches_are_the_input_under_both_ceilings(
     for batch in batches:
         assert 0 < len(batch) <= most_records
         assert body_bytes(batch) == len(body(batch)) <= most_bytes
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in pairwise(batches):
         assert len(batch) == most_records or body_bytes([*batch, following[0]]) > most_bytes
 
 

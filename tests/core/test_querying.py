@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdf_upsert.core.comparing import Different, Missing, Same
-from cdf_upsert.core.querying import MOST_BYTES, MOST_CONTAINERS, MOST_KEYS, Findings, Query, queries
+from cdf_upsert.core.querying import MOST_BYTES, MOST_CONTAINERS, MOST_KEYS, Findings, Query, portions
 from cdf_upsert.core.record import Record
 
 
@@ -19,6 +19,10 @@ def make(space: str, external_id: str, *containers: str, pad: int = 0) -> Record
     )
     text = f'{{"space":"{space}","externalId":"{external_id}","sources":[{sources}]}}{" " * pad}'.encode()
     return Record(text, (space, external_id), 0, "a", 1, 1, 0)
+
+
+def queries(records: list[Record]) -> list[Query]:
+    return [query for portion in portions(records) for query in portion.queries]
 
 
 def containers(query: Query) -> list[str]:
@@ -39,6 +43,8 @@ def test_every_container_of_every_record_is_asked_for_once(plan: list[tuple[str,
         assert 1 <= len(query.external_ids) <= MOST_KEYS
         assert 1 <= len(query.sources) <= MOST_CONTAINERS
         asked += [(query.space, key, name) for key in query.external_ids for name in containers(query)]
+    taken = [record for portion in portions(records) for record in portion.records]
+    assert sorted(record.key for record in taken) == sorted(record.key for record in records)
     wanted = [(space, str(i), name) for i, (space, names) in enumerate(plan) for name in names]
     assert sorted(asked) == sorted(wanted)
 
@@ -46,12 +52,12 @@ def test_every_container_of_every_record_is_asked_for_once(plan: list[tuple[str,
 def test_records_of_one_kind_are_asked_for_together() -> None:
     """The order in which a record names its containers does not matter."""
     records = [make("s", str(i), *("ab" if i % 2 else "ba")) for i in range(MOST_KEYS)]
-    assert len(list(queries(records))) == 1
+    assert len(queries(records)) == 1
 
 
 def test_records_of_other_containers_are_asked_for_apart() -> None:
     """Or a record that lacks a container might not be given."""
-    asked = list(queries([make("s", "1", "a"), make("s", "2", "a", "b"), make("s", "3", "a")]))
+    asked = queries([make("s", "1", "a"), make("s", "2", "a", "b"), make("s", "3", "a")])
     assert [(query.external_ids, containers(query)) for query in asked] == [
         (["1", "3"], ["a"]),
         (["2"], ["a", "b"]),
@@ -62,7 +68,7 @@ def test_long_records_are_asked_for_a_few_at_a_time() -> None:
     """An answer has a limit in bytes too; one record is never too long to be asked for."""
     third = MOST_BYTES // 3
     sizes = [third - 500] * 4 + [MOST_BYTES * 2, 10]
-    asked = list(queries([make("s", str(i), "c", pad=size) for i, size in enumerate(sizes)]))
+    asked = queries([make("s", str(i), "c", pad=size) for i, size in enumerate(sizes)])
     assert [query.external_ids for query in asked] == [["0", "1", "2"], ["3"], ["4"], ["5"]]
 
 

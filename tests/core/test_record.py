@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cdf_upsert.core.framing import Frames, Position, Unframed, Place
+from cdf_upsert.core.framing import Frames, Place, Position, Unframed
 from cdf_upsert.core.record import Checked, Checker, FailureClass, failed_of
 
 SOURCE = {"source": {"type": "container", "space": "s", "externalId": "c"}, "properties": {"a": 1}}

@@ -9,7 +9,9 @@ spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12)
 
 
 @given(spans, st.integers(0, 60), st.integers(0, 60))
-def test_ranges_are_the_set_of_their_members(given_spans: list[tuple[int, int]], first: int, end: int) -> None:
+def test_ranges_are_the_set_of_their_members(
+    given_spans: list[tuple[int, int]], first: int, end: int
+) -> None:
     """Union, count, members and what is missing are those of the plain set."""
     plain = {i for a, b in given_spans for i in range(a, b)}
     ranges = Ranges.of(given_spans)

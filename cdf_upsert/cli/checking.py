@@ -1,0 +1,176 @@
+"""One run of `check`, or of `load --dry-run`: reading and checking, put together."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cdf_upsert.cli.reading import input_names
+from cdf_upsert.core import events
+from cdf_upsert.core.framing import Format
+from cdf_upsert.core.packing import Packer
+from cdf_upsert.core.record import Checker, Failed
+from cdf_upsert.core.report import RunFacts, make_report, to_json
+from cdf_upsert.core.showing import Showing
+from cdf_upsert.core.tally import Tally
+from cdf_upsert.core.wording import count, size
+from cdf_upsert.errors import UsageError
+from cdf_upsert.load.examining import Examined, examine
+from cdf_upsert.screen import Output, Screen, ticking
+from cdf_upsert.sources.reading import open_input
+
+if TYPE_CHECKING:
+    from cdf_upsert.cli.loading import LoadOptions
+    from cdf_upsert.sources.reading import Input
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """What the command line asks for; sizes in bytes. `stream` is empty when none was named."""
+
+    stream: str
+    inputs: tuple[str, ...]
+    format: Format | None
+    batch_records: int
+    batch_bytes: int
+    failed: Path | None
+    report: Path | None
+    json: bool
+    showing: Showing
+
+    @classmethod
+    def of_load(cls, options: "LoadOptions", names: tuple[str, ...]) -> "CheckOptions":
+        """The same, asked for with `load --dry-run`."""
+        return cls(
+            options.stream,
+            names,
+            options.format.wanted,
+            options.batch_records,
+            options.batch_bytes,
+            options.failed,
+            options.report,
+            options.json,
+            options.showing,
+        )
+
+
+def run_check(options: CheckOptions) -> int:
+    """Check the inputs and tell what was found; the exit code.
+
+    Raises:
+        UsageError: an input or the failed file is not usable.
+    """
+    inputs = [open_input(name, options.format) for name in input_names(options.inputs)]
+    writer = _FailedWriter(options.failed)
+    try:
+        return asyncio.run(_check(options, inputs, writer))
+    finally:
+        writer.close()
+
+
+class _FailedWriter:
+    """Writes the failed file where one is asked for; one that holds records is never overwritten."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._file = None
+        if path is None:
+            return
+        try:
+            if path.exists() and path.stat().st_size:
+                raise UsageError(
+                    f"{path} holds records of an earlier run: choose another --failed, or move it away."
+                )
+            self._file = path.open("wb")
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be written ({error.strerror}): choose another --failed."
+            ) from error
+
+    def write(self, failed: Sequence[Failed]) -> None:
+        if self._file is not None:
+            from cdf_upsert.journal.failures import line_of  # noqa: PLC0415  only with a failed file
+
+            self._file.writelines(line_of(one) + b"\n" for one in failed)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+async def _check(options: CheckOptions, inputs: "Sequence[Input]", writer: _FailedWriter) -> int:
+    loop = asyncio.get_running_loop()
+    started = datetime.now(UTC)
+    sizes = [one.size for one in inputs]
+    total = None if None in sizes else sum(size for size in sizes if size is not None)
+    tally = Tally(loop.time(), total)
+    screen = Screen(
+        options.showing, tally, sys.stderr, environment=os.environ, wall=lambda: datetime.now(UTC)
+    )
+
+    def emit(event: events.Event) -> None:
+        tally.hear(event)
+        screen.hear(event)
+
+    found = Examined()
+    work = loop.create_task(
+        examine(
+            inputs,
+            checker=Checker(options.batch_bytes),
+            packer=Packer(options.batch_records, options.batch_bytes),
+            emit=emit,
+            write_failed=writer.write,
+            found=found,
+        )
+    )
+    interrupted: list[int] = []
+
+    def interrupt(number: int) -> None:
+        interrupted.append(number)
+        work.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt, number)
+    outcome, reason = events.Outcome.COMPLETE, ""
+    with ticking(screen, loop):
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not interrupted:
+                raise
+            outcome, reason = (
+                events.Outcome.INTERRUPTED,
+                f"Interrupted by {signal.Signals(interrupted[0]).name}.",
+            )
+    if found.good and not reason:
+        reason = (
+            f"Nothing was sent: {count(found.good, 'good record')} would go in {count(found.requests, 'request')} "
+            f"of {size(found.nbytes)} in all."
+        )
+    emit(events.Ended(loop.time(), outcome, reason, found.good))
+    report = make_report(
+        tally,
+        RunFacts(
+            run=f"{started:%Y%m%dT%H%M%SZ}",
+            stream=options.stream,
+            project=None,
+            base_url=None,
+            started=started,
+            finished=datetime.now(UTC),
+            failed_file=str(writer.path) if writer.path is not None and tally.failed else None,
+            signal=interrupted[0] if interrupted else None,
+            dry_run=True,
+        ),
+    )
+    if options.report is not None:
+        options.report.write_bytes(to_json(report, indent=2) + b"\n")
+    if options.json:
+        Output(sys.stdout).line(to_json(report).decode())
+    command = ["cdf-upsert", "load", options.stream or "STREAM"]
+    screen.tell(report, command)
+    return report.exit_code

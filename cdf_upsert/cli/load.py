@@ -1,0 +1,180 @@
+"""`cdf-upsert load`: flags to options."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cdf_upsert.cli import options as o
+from cdf_upsert.cli.values import concurrency as concurrency_of
+from cdf_upsert.cli.values import duration
+from cdf_upsert.cli.wiring import TargetFlags
+from cdf_upsert.core.showing import LogFormat, Progress
+
+
+def load(
+    stream: o.Stream,
+    inputs: o.Inputs = None,
+    *,
+    project: o.Project = None,
+    cluster: o.Cluster = None,
+    base_url: o.BaseUrl = None,
+    profile: o.Profile = None,
+    insecure_http: o.InsecureHttp = False,
+    sandbox: o.Sandbox = False,
+    format_: o.FormatOption = o.FormatChoice.auto,
+    linger: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that a part-filled batch waits for a slow input.",
+            min=0,
+            envvar="CDF_UPSERT_LINGER",
+            show_envvar=False,
+        ),
+    ] = 1.0,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Read, check and pack; send nothing.",
+            envvar="CDF_UPSERT_DRY_RUN",
+            show_envvar=False,
+        ),
+    ] = False,
+    batch_records: o.BatchRecords = 1000,
+    batch_bytes: o.BatchBytes = 10_000_000,
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            help="Requests at once: a number, or auto to find out what the service takes.",
+            parser=concurrency_of,
+            metavar="auto|N",
+            envvar="CDF_UPSERT_CONCURRENCY",
+            show_envvar=False,
+            show_default="auto",
+        ),
+    ] = 0,
+    max_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Records per second at most.",
+            min=0.01,
+            envvar="CDF_UPSERT_MAX_RATE",
+            show_envvar=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            help="Seconds for one request.",
+            min=0.1,
+            envvar="CDF_UPSERT_TIMEOUT",
+            show_envvar=False,
+        ),
+    ] = 60.0,
+    patience: Annotated[
+        float,
+        typer.Option(
+            help="How long to go on without a single record being accepted, while the service says later.",
+            parser=duration,
+            metavar="DURATION",
+            envvar="CDF_UPSERT_PATIENCE",
+            show_envvar=False,
+            show_default="30m",
+        ),
+    ] = 1800.0,
+    max_duration: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop in good order after this long; rerun to go on.",
+            parser=duration,
+            metavar="DURATION",
+            envvar="CDF_UPSERT_MAX_DURATION",
+            show_envvar=False,
+        ),
+    ] = None,
+    max_failures: Annotated[
+        str | None,
+        typer.Option(
+            help="Stop in good order when more records than this have failed: 100, or 2%.",
+            metavar="N|P%",
+            envvar="CDF_UPSERT_MAX_FAILURES",
+            show_envvar=False,
+        ),
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where journal, failed file and report are kept [default: below .cdf-upsert].",
+            metavar="DIR",
+            envvar="CDF_UPSERT_RUN_DIR",
+            show_envvar=False,
+        ),
+    ] = None,
+    failed: Annotated[
+        Path | None,
+        typer.Option(
+            help="Put the failed file elsewhere.",
+            metavar="FILE",
+            envvar="CDF_UPSERT_FAILED",
+            show_envvar=False,
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Put the report elsewhere.",
+            metavar="FILE",
+            envvar="CDF_UPSERT_REPORT",
+            show_envvar=False,
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Forget an unfinished earlier run of the same load.",
+            envvar="CDF_UPSERT_FRESH",
+            show_envvar=False,
+        ),
+    ] = False,
+    progress: o.ProgressOption = Progress.AUTO,
+    json: o.Json = False,
+    log_format: o.LogFormatOption = LogFormat.TEXT,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Load records into a stream.
+
+    A rerun of the same command sends only what is missing. Every option can also be set as
+    CDF_UPSERT_<OPTION>, in the environment or in .env.
+    """
+    from cdf_upsert.cli.loading import LoadOptions, run_load  # noqa: PLC0415  what only this command needs
+
+    raise typer.Exit(
+        run_load(
+            LoadOptions(
+                stream=stream,
+                inputs=tuple(inputs or ()),
+                target=TargetFlags(project, cluster, base_url, profile, insecure_http),
+                sandbox=sandbox,
+                format=format_,
+                linger=linger,
+                dry_run=dry_run,
+                batch_records=batch_records,
+                batch_bytes=batch_bytes,
+                concurrency=concurrency or None,
+                max_rate=max_rate,
+                timeout=timeout,
+                patience=patience,
+                max_duration=max_duration,
+                max_failures=max_failures,
+                run_dir=run_dir,
+                failed=failed,
+                report=report,
+                fresh=fresh,
+                json=json,
+                showing=o.showing(progress, log_format, quiet=quiet, verbose=verbose),
+            )
+        )
+    )

@@ -1,0 +1,192 @@
+"""What every command that talks to a service needs: a target, a way to connect, tokens, and no secret shown."""
+
+import asyncio
+import io
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from cdf_upsert import __version__
+from cdf_upsert.core.access import GivenToken, Network, Settings, Target
+from cdf_upsert.core.redact import Redactor, Secret
+from cdf_upsert.errors import UsageError
+
+if TYPE_CHECKING:
+    from cdf_upsert.client import Client, TokenSource
+
+SANDBOX_DIRECTORY = Path(".cdf-upsert", "sandbox")
+"""Where the embedded sandbox keeps its state, so that a rerun finds what an earlier run has loaded."""
+
+SANDBOX_TOKEN_SECONDS = 10 * 365 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFlags:
+    """What the command line says about the target; None: not given."""
+
+    project: str | None = None
+    cluster: str | None = None
+    base_url: str | None = None
+    profile: str | None = None
+    insecure_http: bool = False
+
+    def given(self) -> dict[str, str | None]:
+        """As the settings take them."""
+        return {
+            "project": self.project,
+            "cluster": self.cluster,
+            "base_url": self.base_url,
+            "profile": self.profile,
+            "insecure_http": "true" if self.insecure_http else None,
+        }
+
+
+class WallClock:
+    """The time of day, for what lives by it."""
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The way to one project. `name` stands for the target where a load is told from another."""
+
+    target: Target
+    name: str
+    settings: Settings
+    redactor: Redactor
+
+    def client(self, stream: str, *, timeout: float, connections: int, patience: float) -> "Client":
+        """A client for one stream."""
+        from cdf_upsert.client import Client  # noqa: PLC0415  httpx is slow to import
+
+        return Client(
+            base_url=self.target.base_url,
+            project=self.target.project,
+            stream=stream,
+            tokens=self.tokens(patience),
+            transport=self._transport(),
+            explain=self._explain_connection,
+            timeout=timeout,
+            connections=connections,
+            version=__version__,
+        )
+
+    def tokens(self, patience: float) -> "TokenSource":
+        """Where tokens come from; a provider that is down is asked again for `patience` seconds."""
+        from cdf_upsert.auth import token_source  # noqa: PLC0415  not for who sends nothing
+        from cdf_upsert.network import Connections  # noqa: PLC0415
+
+        return token_source(
+            self.settings.credentials,
+            connections=Connections(self.settings.network, time.time),
+            clock=WallClock(),
+            dice=random.SystemRandom(),
+            patience=patience,
+            learn=self.redactor.learn,
+        )
+
+    def explain(self, stream: str) -> Callable[[int, str], str]:
+        """Puts a status that refuses everything into sentences."""
+        from cdf_upsert.core import diagnosis  # noqa: PLC0415  rarely needed
+
+        def explained(status: int, message: str) -> str:
+            if status == 422:
+                return str(diagnosis.immutable(stream))
+            situation = diagnosis.Situation(self.target, time.time(), stream)
+            return str(diagnosis.explain_refusal(status, message, situation))
+
+        return explained
+
+    def _transport(self) -> Mapping[str, Any]:
+        from cdf_upsert.network import transport_options  # noqa: PLC0415  not for who sends nothing
+
+        return transport_options(self.settings.network, self.target.base_url)
+
+    def _explain_connection(self, error: Exception) -> str:
+        from cdf_upsert.core.diagnosis import explain_connection  # noqa: PLC0415  rarely needed
+        from cdf_upsert.network import trouble  # noqa: PLC0415
+
+        return str(
+            explain_connection(trouble(error, self.target.base_url, self.settings.network, time.time()))
+        )
+
+
+@contextmanager
+def access(flags: TargetFlags, *, sandbox: bool) -> Iterator[Access]:
+    """The way to the project that flags and environment name, or into the embedded sandbox.
+
+    Raises:
+        UsageError: the configuration is not usable, with all its faults.
+    """
+    if not sandbox:
+        from cdf_upsert.settings import resolve  # noqa: PLC0415  not for the sandbox
+
+        settings = resolve(flags.given(), os.environ, Path.cwd())
+        redactor = Redactor(settings.secrets())
+        yield Access(settings.target, settings.target.base_url, settings, redactor)
+        return
+    from cdf_upsert.sandbox.problem import SandboxError  # noqa: PLC0415  only for the sandbox
+    from cdf_upsert.sandbox.serve import Options, running  # noqa: PLC0415
+
+    options = Options(data=SANDBOX_DIRECTORY, token_seconds=SANDBOX_TOKEN_SECONDS)
+    try:
+        with running(options) as served:
+            target = Target(served.address.base_url, served.address.project)
+            token = Secret(served.token)
+            settings = Settings(target, GivenToken(token), Network())
+            yield Access(target, "sandbox", settings, Redactor([token]))
+    except SandboxError as error:
+        raise UsageError(str(error)) from error
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise UsageError(
+            f"The sandbox needs {error.name}, which is not installed: pip install 'cdf-upsert[sandbox]'."
+        ) from error
+
+
+class Redacted(io.TextIOBase):
+    """Writes to `stream`, and never a secret: the filter at the sink."""
+
+    def __init__(self, stream: TextIO, redactor: Redactor) -> None:
+        self._stream = stream
+        self._redactor = redactor
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # The parent has a plain attribute.
+        """The encoding of the stream."""
+        return self._stream.encoding
+
+    def write(self, text: str) -> int:
+        """Write `text`, cleaned."""
+        self._stream.write(self._redactor.clean(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The descriptor of the stream."""
+        return self._stream.fileno()
+
+
+def redacted(stream: TextIO | None, redactor: Redactor) -> TextIO | None:
+    """The stream behind a filter; None stays None."""
+    return None if stream is None else Redacted(stream, redactor)  # type: ignore[return-value]  # as far as it is used
