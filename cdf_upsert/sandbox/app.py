@@ -1,6 +1,7 @@
 """The sandbox as an ASGI application: the API's paths, sign-in, and a page for people."""
 
 from collections.abc import Callable
+from typing import NoReturn
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -10,7 +11,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from cdf_upsert.sandbox import pages
-from cdf_upsert.sandbox.api import ENDPOINTS, Path
+from cdf_upsert.sandbox.answers import ENDPOINTS
+from cdf_upsert.sandbox.api import Path
 from cdf_upsert.sandbox.faults import Answer, Throttle
 from cdf_upsert.sandbox.identity import OAuthError
 from cdf_upsert.sandbox.service import SUBJECT, Service
@@ -60,7 +62,7 @@ class _Web:
         self._service = service
         self._log = log
 
-    async def overview(self, request: Request) -> Response:  # noqa: ARG002 - the page is the same for everyone
+    async def overview(self, _: Request) -> Response:
         streams = [stream.read(statistics=True) for stream in self._service.world.streams.all()]
         content = pages.overview(self._service.project, streams, self._service.traffic)
         return Response(content, media_type="text/html")
@@ -81,13 +83,14 @@ class _Web:
         status = 200
         try:
             match fault:
-                case Answer() | Throttle():
-                    code = fault.status if isinstance(fault, Answer) else 429
-                    raise OAuthError("temporarily_unavailable", "The sandbox was told to say so.", code)
+                case Answer(status=code):
+                    refuse_on_purpose(code)
+                case Throttle():
+                    refuse_on_purpose(429)
                 case _:
-                    form = dict(parse_qsl(body.decode("latin-1")))
-                    content = self._service.identity.token(form, request.headers.get("authorization"), wall)
-                    return _json(content)
+                    pass
+            form = dict(parse_qsl(body.decode("latin-1")))
+            return _json(self._service.identity.token(form, request.headers.get("authorization"), wall))
         except OAuthError as error:
             status = error.status
             raise
@@ -135,11 +138,11 @@ class _Web:
         self._service.identity.revoke(dict(parse_qsl((await _body(request)).decode("latin-1"))))
         return _json({})
 
-    async def oauth_fault(self, request: Request, error: Exception) -> Response:  # noqa: ARG002 - Starlette's signature
+    async def oauth_fault(self, _: Request, error: Exception) -> Response:
         assert isinstance(error, OAuthError)
         return _json(error.body(), error.status)
 
-    async def http_fault(self, request: Request, error: Exception) -> Response:
+    async def http_fault(self, _: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         message = "Not found." if error.status_code == 404 else f"{error.detail}."
         reply = refusal_reply(Refusal(error.status_code, message))
@@ -148,6 +151,11 @@ class _Web:
             "x-request-id": self._service.request_id(self._service.next_number()),
         }
         return Response(reply.body, reply.status, headers, "application/json")
+
+
+def refuse_on_purpose(status: int) -> NoReturn:
+    """Refuse a token because the script says so."""
+    raise OAuthError("temporarily_unavailable", "The sandbox was told to say so.", status)
 
 
 def _json(content: object, status: int = 200) -> Response:

@@ -1,6 +1,6 @@
-"""The sandbox's time, which may run faster than the wall's: quotas, budgets, lifetimes and record times follow it.
+"""The sandbox's time, which may run faster than the wall's.
 
-Sign-in does not: a token lives as long as its reply said.
+Quotas, budgets, lifetimes and record times follow it. Sign-in does not: a token lives as long as was said.
 """
 
 import time

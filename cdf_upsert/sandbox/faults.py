@@ -2,16 +2,17 @@
 
 A script is a list of faults; each says which requests it meets and what happens to them:
 
-    latency = { median = 0.05, p99 = 0.8 }    # or { fixed = 0.1 }; seconds, for every request
+    latency = { median = 0.05, p99 = 0.8 }    # or { fixed = 0.1 }; seconds
 
     [[fault]]
     kind = "throttle"          # throttle, answer, partial, lost, cut, trickle, expire, delay
-    on = ["upsert"]            # operations: upsert, ingest, delete, filter, ..., or token; without it all writes
+    on = ["upsert"]            # upsert, ingest, delete, filter, ..., token; without it all writes
     requests = [2, 5]          # the second and the fifth of them; or first, last, every; or share = 0.1
     retry_after = 1.5
 
-The first fault that meets a request is the one that happens. Chaos derives its dice from the seed, the request's
-content and how often that content was seen, so the same requests meet the same faults, in whatever order they come.
+The first fault that meets a request is the one that happens. Chaos derives its dice from the seed, the
+request's content and how often that content was seen, so the same requests meet the same faults, in whatever
+order they come.
 """
 
 from collections import Counter
@@ -63,7 +64,7 @@ class Throttle(Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
 
 
 class Answer(Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="answer"):
-    """A reply of the gateway in place of the service's; nothing is written. `html` gives it a body that is no JSON."""
+    """A reply of the gateway's, and nothing is written. `html` gives it a body that is no JSON."""
 
     status: Annotated[int, Meta(ge=400, le=599)] = 502
     html: bool = False
@@ -75,8 +76,9 @@ class Answer(Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="a
 class Partial(Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="partial"):
     """Some records fail with a code and the others are written.
 
-    Which: `keys` (`space.externalId`), or a share `of` the request's records, at least one. `written` writes the
-    failed ones all the same; `left_out` leaves that share of all records out of the list; `shape` spoils the body.
+    Which: `keys` (`space.externalId`), or a share `of` the request's records, at least one. `written` writes
+    the failed ones all the same; `left_out` leaves that share of all records out of the list; `shape` spoils
+    the body.
     """
 
     code: Literal[409, 500, 503] = 503
@@ -116,7 +118,7 @@ Fault = Throttle | Answer | Partial | Lost | Cut | Trickle | Expire | Delay
 
 
 class Latency(Struct, frozen=True, forbid_unknown_fields=True):
-    """How long every request takes at least, in seconds: fixed, or log-normal by its median and 99th percentile."""
+    """Seconds that every request takes at least: fixed, or log-normal by median and 99th percentile."""
 
     fixed: _Seconds = 0.0
     median: _Seconds | None = None
@@ -138,6 +140,9 @@ class Script(Struct, frozen=True, forbid_unknown_fields=True):
 
     fault: tuple[Fault, ...] = ()
     latency: Latency = Latency()
+
+
+_NO_SCRIPT: Final = Script()
 
 
 def read_script(path: Path) -> Script:
@@ -164,7 +169,7 @@ def read_script(path: Path) -> Script:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to happen to one request: a latency in seconds, at most one fault, and the dice for what it hits."""
+    """What happens to one request: seconds of latency, at most one fault, the dice for what it hits."""
 
     latency: float = 0.0
     fault: Fault | None = None
@@ -175,7 +180,7 @@ class Plan:
 class Faults:
     """Scripted and seeded faults of one server; counts what it has seen, and asks no clock."""
 
-    script: Script = Script()
+    script: Script = _NO_SCRIPT
     chaos: float = 0.0
     seed: int = 0
     _ordinals: Counter[int] = field(default_factory=Counter)

@@ -1,7 +1,7 @@
-"""Which writes overlap: two requests that write one key at the same moment are in conflict, and the later one loses.
+"""Which writes overlap: of two requests that write one key at the same moment, the later one loses.
 
-A request is under way from its first byte to its reply. Time is counted in steps, one for each arrival and departure,
-so that what happens does not depend on a clock.
+A request is under way from its first byte to its reply. Time is counted in steps, one for each arrival and
+departure, so that what happens does not depend on a clock.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ class Flights:
         return flight
 
     def claim(self, flight: Flight, stream: str, keys: Iterable[str]) -> frozenset[str]:
-        """Name the keys that a write is about to change; returns those that an overlapping one has claimed before."""
+        """Name the keys that a write will change; returns those that an overlapping one has claimed."""
         wanted = frozenset(keys)
         taken: set[str] = set()
         for other in self._flights:

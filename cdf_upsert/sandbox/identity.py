@@ -183,7 +183,7 @@ class Identity:
         return f"{ask.redirect_uri}{'&' if urlsplit(ask.redirect_uri).query else '?'}{urlencode(found)}"
 
     def start_device(self, form: Mapping[str, str], address: str, subject: str, now: float) -> dict[str, Any]:
-        """The device authorization endpoint (RFC 8628); `address` is the page where a person types the code."""
+        """The device authorization endpoint (RFC 8628); at `address` a person types the code."""
         self._forget(now)
         client = self.clients.get(form.get("client_id", ""))
         if client is None:
@@ -301,7 +301,11 @@ def _proves(verifier: str, challenge: str, method: str) -> bool:
     if method == "S256":
         digest = hashlib.sha256(verifier.encode()).digest()
         verifier = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-    return hmac.compare_digest(verifier.encode(), challenge.encode())
+    return _same(verifier, challenge)
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def capabilities(access: Iterable[str], project: str) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Budgets and quotas of the service, with `now` (seconds) passed in.
 
-Budgets count requests per second and at once, per project and per identity; a refused request counts too, so that
-hammering never pays. Quotas count what is written to a stream in any ten minutes. The service does not publish how it
-measures either; sliding windows are the strictest reading.
+Budgets count requests per second and at once, per project and per identity; a refused request counts too, so
+that hammering never pays. Quotas count what is written to a stream in any ten minutes. The service does not
+publish how it measures either; sliding windows are the strictest reading.
 """
 
 from collections import deque

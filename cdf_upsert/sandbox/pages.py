@@ -26,9 +26,11 @@ p { margin: .25rem 0 1rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { font-weight: 500; opacity: .7; }
-th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: left; padding: .3rem .75rem .3rem 0; white-space: nowrap; }
+tr { border-bottom: 1px solid var(--line); }
 .number { text-align: right; }
-code { font: .9em ui-monospace, monospace; background: var(--soft); padding: .1em .3em; border-radius: .25em; }
+code { font: .9em ui-monospace, monospace; background: var(--soft); }
+code { padding: .1em .3em; border-radius: .25em; }
 input, button { font: inherit; padding: .5rem 1rem; border: 1px solid var(--line); border-radius: .4rem; }
 input { width: 100%; margin-bottom: 1rem; text-transform: uppercase; letter-spacing: .1em; }
 button { cursor: pointer; background: none; color: inherit; }
@@ -56,8 +58,7 @@ def overview(project: str, streams: Iterable[dict[str, Any]], traffic: Traffic) 
     """Streams, counts, the last requests and the faults that have happened."""
     parts = [
         "<h1>cdf-upsert sandbox</h1>",
-        f'<p class="quiet">Project <code>{html.escape(project)}</code>. A stand-in for Cognite Data Fusion; '
-        "nothing leaves this machine.</p>",
+        f'<p class="quiet">Project <code>{html.escape(project)}</code>, a stand-in for CDF.</p>',
         "<h2>Streams</h2>",
         _table(("Stream", "Template", "#Records", "#Megabytes"), [_stream(one) for one in streams])
         or "<p>There are no streams yet.</p>",
@@ -124,7 +125,7 @@ def sign_in(ask: Ask, subject: str, fields: Iterable[tuple[str, str]]) -> bytes:
     )
     client = html.escape(ask.client.client_id)
     content = f"""<h1>Sign in</h1>
-<p><code>{client}</code> asks to read and write records in this sandbox as <code>{html.escape(subject)}</code>.</p>
+<p><code>{client}</code> asks to use this sandbox as <code>{html.escape(subject)}</code>.</p>
 <form method="post">{hidden}
 <button class="first" name="answer" value="allow">Allow</button>
 <button name="answer" value="deny">Deny</button>
@@ -142,7 +143,7 @@ def device(user_code: str, fault: str = "") -> bytes:
     content = f"""<h1>Connect a device</h1>
 {told}
 <form method="post">
-<input name="user_code" value="{html.escape(user_code)}" placeholder="XXXX-XXXX" aria-label="Code" required autofocus>
+<input name="user_code" value="{html.escape(user_code)}" aria-label="Code" required autofocus>
 <button class="first" name="answer" value="allow">Allow</button>
 <button name="answer" value="deny">Deny</button>
 </form>"""

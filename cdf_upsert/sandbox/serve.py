@@ -34,7 +34,7 @@ LOOPBACK_SECRET = "sandbox-secret"  # noqa: S105 - on purpose no secret: it open
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a sandbox is served. `visible_after` and the clock's speed are in seconds and in seconds per second."""
+    """How a sandbox is served; times are in seconds, the clock's speed in seconds per second."""
 
     data: Path | None = None
     host: str = "127.0.0.1"
@@ -86,8 +86,7 @@ class Running:
 
     def ask(self, question: "Callable[[Service], T]") -> T:
         """Ask the service something in its own thread, where nothing changes meanwhile."""
-        done: asyncio.Future[T] = asyncio.run_coroutine_threadsafe(_ask(question, self._service), self._loop)  # type: ignore[assignment]  # a concurrent future, with the same result()
-        return done.result()
+        return asyncio.run_coroutine_threadsafe(_ask(question, self._service), self._loop).result()
 
     @property
     def world(self) -> "World":
@@ -306,8 +305,8 @@ def greet(address: Address, options: Options, out: TextIO) -> None:
     _say(f"listening on {address.base_url}", out)
     if not is_loopback(options.host):
         _say(
-            f"WARNING: {options.host} is not a loopback address. Everyone who reaches this machine reaches this "
-            "sandbox, over plain HTTP. Its client secret is a fresh one, below.",
+            f"WARNING: {options.host} is not a loopback address. Everyone who reaches this machine reaches "
+            "this sandbox, over plain HTTP. Its client secret is a fresh one, below.",
             out,
         )
     _say("", out)

@@ -22,7 +22,7 @@ SUBJECT = "you@sandbox"
 
 
 def clients(secret: str) -> dict[str, Client]:
-    """The applications that may sign in: one that may do all, one that may only read, and a public one for people."""
+    """The applications: one that may do all, one that may only read, a public one for people."""
     return {
         client.client_id: client
         for client in (

@@ -11,8 +11,8 @@ and in a test:
         assert len(cdf_sandbox.records("events")) == 2500
         assert cdf_sandbox.traffic.count("upsert", 429) == 0
 
-The sandbox listens on a free port of this machine, starts empty and forgets everything at the end of the test. Other
-options, faults among them, come from a fixture of your own named `cdf_sandbox_options`:
+The sandbox listens on a free port of this machine, starts empty and forgets everything at the end of the
+test. Other options, faults among them, come from a fixture of your own named `cdf_sandbox_options`:
 
     @pytest.fixture
     def cdf_sandbox_options():

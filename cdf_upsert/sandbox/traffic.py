@@ -9,7 +9,7 @@ _REMEMBERED: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One answered request. `at` is seconds since 1970; status 0 is a connection that was cut or a client gone."""
+    """One answered request, `at` seconds since 1970; status 0 is a connection cut or a client gone."""
 
     number: int
     at: float

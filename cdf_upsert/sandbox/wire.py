@@ -1,4 +1,4 @@
-"""Between ASGI and the rest: request bodies with their ceilings, replies, and connections that are cut on purpose."""
+"""Between ASGI and the rest: request bodies and their ceilings, replies, connections cut on purpose."""
 
 import asyncio
 import email.utils
@@ -49,7 +49,7 @@ def json_reply(content: Any, status: int = 200) -> Reply:
 
 
 def refusal_reply(refusal: Refusal, speed: float = 1.0) -> Reply:
-    """A refusal as the API writes it; `Retry-After` is in the client's seconds, whatever the sandbox's clock does."""
+    """A refusal as the API writes it; `Retry-After` is in the client's seconds, not in the sandbox's."""
     reply = json_reply(refusal.body(), refusal.status)
     if refusal.retry_after is None:
         return reply
@@ -71,7 +71,7 @@ async def read_body(scope: Scope, receive: Receive) -> Body:
         Refusal: 411, 413, 415, or 400 for what is not gzip.
         GoneError: the client has gone.
     """
-    headers = {name: value for name, value in scope["headers"]}
+    headers = dict(scope["headers"])
     if b"content-length" not in headers and b"transfer-encoding" not in headers:
         raise Refusal(411, "A Content-Length header is required.")
     media_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()

@@ -1,18 +1,31 @@
 """Aggregates: metrics, buckets and moving functions over the records that match a filter."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from cdf_upsert.sandbox.world.filters import Predicate, compile_filter
+from cdf_upsert.sandbox.world.buckets import (
+    FUNCTIONS,
+    Count,
+    Extreme,
+    Filters,
+    Histogram,
+    Level,
+    Make,
+    MakeLevel,
+    Moving,
+    Total,
+    Unique,
+    each,
+)
+from cdf_upsert.sandbox.world.filters import compile_filter
 from cdf_upsert.sandbox.world.models import Models
 from cdf_upsert.sandbox.world.reading import Times, matching, refuse_units, time_bounds
-from cdf_upsert.sandbox.world.refusal import Refusal, at, decode
+from cdf_upsert.sandbox.world.refusal import at, decode
 from cdf_upsert.sandbox.world.store import Store
 from cdf_upsert.sandbox.world.streams import Stream
 from cdf_upsert.sandbox.world.values import Get, Read, Source, duration, iso, milliseconds, source
@@ -22,7 +35,6 @@ _MAX_DEPTH = 5
 _MAX_AGGREGATES = 16
 _MAX_FILTERS = 10
 _MAX_ALL_FILTERS = 30
-_MAX_BUCKETS = 10_000
 _MAX_UNIQUE = 2000
 _RESERVED = frozenset({"_count", "_bucket_count"})
 _NUMBERS = frozenset({"int32", "int64", "float32", "float64"})
@@ -58,271 +70,6 @@ def aggregate(store: Store, models: Models, stream: Stream, body: bytes, now: in
     return out
 
 
-class _Aggregate(ABC):
-    """One aggregate under way."""
-
-    @abstractmethod
-    def add(self, row: Read) -> None:
-        """Take one record in."""
-
-    @abstractmethod
-    def result(self) -> dict[str, Any]:
-        """What has come of it."""
-
-
-_Make = Callable[[], _Aggregate]
-
-
-class _Level:
-    """The aggregates of one level, by name."""
-
-    __slots__ = ("_parts",)
-
-    def __init__(self, parts: dict[str, _Aggregate]) -> None:
-        self._parts = parts
-
-    def add(self, row: Read) -> None:
-        for part in self._parts.values():
-            part.add(row)
-
-    def result(self) -> dict[str, Any]:
-        return {name: part.result() for name, part in self._parts.items()}
-
-
-_MakeLevel = Callable[[], _Level]
-
-
-class _Count(_Aggregate):
-    def __init__(self, get: Get | None) -> None:
-        self._get = get
-        self._count = 0
-
-    def add(self, row: Read) -> None:
-        if self._get is None or self._get(row) is not None:
-            self._count += 1
-
-    def result(self) -> dict[str, Any]:
-        return {"count": self._count}
-
-
-class _Extreme(_Aggregate):
-    """The least or the greatest; of nothing at all it is 0, for the schema knows no null."""
-
-    def __init__(self, get: Get, word: str) -> None:
-        self._get = get
-        self._word = word
-        self._pick: Callable[[float, float], float] = min if word == "min" else max
-        self._best: float | None = None
-
-    def add(self, row: Read) -> None:
-        for value in _each(self._get(row)):
-            self._best = value if self._best is None else self._pick(self._best, value)
-
-    def result(self) -> dict[str, Any]:
-        return {self._word: self._best or 0}
-
-
-class _Total(_Aggregate):
-    """The sum or the average; of nothing at all it is 0."""
-
-    def __init__(self, get: Get, word: str) -> None:
-        self._get = get
-        self._word = word
-        self._values = 0
-        self._exact = 0
-        self._parts: list[float] = []
-
-    def add(self, row: Read) -> None:
-        for value in _each(self._get(row)):
-            self._values += 1
-            if isinstance(value, int):
-                self._exact += value
-            else:
-                _add_exactly(self._parts, value)
-
-    def result(self) -> dict[str, Any]:
-        total: float = self._exact + math.fsum(self._parts) if self._parts else self._exact
-        if self._word == "sum":
-            return {"sum": total}
-        return {"avg": total / self._values if self._values else 0}
-
-
-def _add_exactly(parts: list[float], value: float) -> None:
-    """Shewchuk's partial sums: what `math.fsum` keeps, kept between records, so that order does not matter."""
-    kept = 0
-    for part in parts:
-        small, great = sorted((value, part), key=abs)
-        value = great + small
-        rest = small - (value - great)
-        if rest:
-            parts[kept] = rest
-            kept += 1
-    parts[kept:] = [value]
-
-
-class _Bucket:
-    __slots__ = ("count", "level")
-
-    def __init__(self, make: _MakeLevel | None) -> None:
-        self.count = 0
-        self.level = make() if make is not None else None
-
-    def add(self, row: Read) -> None:
-        self.count += 1
-        if self.level is not None:
-            self.level.add(row)
-
-    def result(self, **head: Any) -> dict[str, Any]:
-        out: dict[str, Any] = {"count": self.count, **head}
-        if self.level is not None:
-            out["aggregates"] = self.level.result()
-        return out
-
-
-class _Buckets(_Aggregate):
-    """Records in buckets by a key of theirs."""
-
-    def __init__(self, keys: Callable[[Read], Iterable[Any]], make: _MakeLevel | None) -> None:
-        self._keys = keys
-        self._make = make
-        self.buckets: dict[Any, _Bucket] = {}
-
-    def add(self, row: Read) -> None:
-        for key in self._keys(row):
-            bucket = self.buckets.get(key)
-            if bucket is None:
-                bucket = self.buckets[key] = _Bucket(self._make)
-            bucket.add(row)
-
-
-class _Unique(_Buckets):
-    def __init__(self, keys: Callable[[Read], Iterable[Any]], make: _MakeLevel | None, size: int) -> None:
-        super().__init__(keys, make)
-        self._size = size
-
-    def result(self) -> dict[str, Any]:
-        order = sorted(self.buckets.items(), key=lambda entry: (-entry[1].count, str(entry[0])))
-        return {"uniqueValueBuckets": [bucket.result(value=value) for value, bucket in order[: self._size]]}
-
-
-class _Histogram(_Buckets):
-    """Buckets of equal width, in order, with the empty ones between; then the moving functions over them."""
-
-    def __init__(
-        self,
-        keys: Callable[[Read], Iterable[Any]],
-        make: _MakeLevel | None,
-        word: str,
-        step: Callable[[Any], Any],
-        spell: Callable[[Any], Any],
-        moving: "dict[str, _Moving]",
-    ) -> None:
-        super().__init__(keys, make)
-        self._word = word
-        self._step = step
-        self._spell = spell
-        self._moving = moving
-
-    def result(self) -> dict[str, Any]:
-        out: list[dict[str, Any]] = []
-        if self.buckets:
-            key, last = min(self.buckets), max(self.buckets)
-            while key <= last:
-                if len(out) == _MAX_BUCKETS:
-                    raise Refusal(
-                        400, f"A histogram has at most {_MAX_BUCKETS:,} buckets: widen its interval."
-                    )
-                bucket = self.buckets.get(key) or _Bucket(self._make)
-                out.append(bucket.result(intervalStart=self._spell(key)))
-                key = self._step(key)
-        for name, moving in self._moving.items():
-            for bucket_out, value in zip(out, moving.over(out), strict=True):
-                bucket_out.setdefault("aggregates", {})[name] = {"fnValue": value}
-        return {self._word: out}
-
-
-class _Filters(_Aggregate):
-    def __init__(self, predicates: Sequence[Predicate], make: _MakeLevel | None) -> None:
-        self._parts = [(predicate, _Bucket(make)) for predicate in predicates]
-
-    def add(self, row: Read) -> None:
-        for predicate, bucket in self._parts:
-            if predicate(row):
-                bucket.add(row)
-
-    def result(self) -> dict[str, Any]:
-        return {"filterBuckets": [bucket.result() for _, bucket in self._parts]}
-
-
-class _Moving:
-    """A function of the buckets before each bucket of a histogram."""
-
-    def __init__(self, path: str, window: int, function: str, where: str) -> None:
-        self._path = path
-        self._window = window
-        self._function = _FUNCTIONS[function]
-        self._where = where
-
-    def over(self, buckets: Sequence[dict[str, Any]]) -> list[float]:
-        """The function's value for each bucket: over up to `window` buckets before it, of nothing it is 0."""
-        values = [_follow(bucket, self._path, self._where) for bucket in buckets]
-        return [self._function(values[max(0, index - self._window) : index]) for index in range(len(values))]
-
-
-def _linear(values: Sequence[float]) -> float:
-    weights = range(1, len(values) + 1)
-    return (
-        sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
-        if values
-        else 0
-    )
-
-
-_FUNCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
-    "MovingFunctions.max": lambda values: max(values, default=0),
-    "MovingFunctions.min": lambda values: min(values, default=0),
-    "MovingFunctions.sum": sum,
-    "MovingFunctions.unweightedAvg": lambda values: sum(values) / len(values) if values else 0,
-    "MovingFunctions.linearWeightedAvg": _linear,
-}
-_RESULTS = ("count", "min", "max", "avg", "sum", "fnValue")
-_BUCKETS = ("uniqueValueBuckets", "numberHistogramBuckets", "timeHistogramBuckets", "filterBuckets")
-
-
-def _follow(bucket: dict[str, Any], path: str, where: str) -> float:
-    """The number at a path `name[key]>name>_count` in one bucket's result; a bucket that is not there counts as 0."""
-    here: dict[str, Any] | None = bucket
-    for step in path.split(">"):
-        if here is None:
-            return 0
-        if step == "_count":
-            return float(here["count"])
-        name, bracket, key = step.partition("[")
-        found = here.get("aggregates", {}).get(name)
-        if found is None:
-            raise at(where, f"`{path}` leads nowhere")
-        if bracket:
-            listed = next((found[word] for word in _BUCKETS if word in found), ())
-            wanted = key.removesuffix("]").strip("\"'")
-            here = next(
-                (one for one in listed if str(one.get("value", one.get("intervalStart"))) == wanted), None
-            )
-        else:
-            here = found
-    if here is None:
-        return 0
-    value = next((here[word] for word in _RESULTS if word in here), None)
-    if value is None:
-        raise at(where, f"`{path}` does not lead to a number")
-    return float(value)
-
-
-def _each(value: Any) -> Iterable[Any]:
-    if value is None:
-        return ()
-    return value if isinstance(value, list) else (value,)
-
-
 class _Compiler:
     def __init__(self, models: Models) -> None:
         self._models = models
@@ -331,13 +78,13 @@ class _Compiler:
         self._names: set[str] = set()
         self.properties: list[tuple[str, str, str]] = []
 
-    def level(self, definition: Any, where: str, depth: int, *, in_histogram: bool) -> _MakeLevel:
+    def level(self, definition: Any, where: str, depth: int, *, in_histogram: bool) -> MakeLevel:
         """What makes the aggregates of one level; moving functions are left to their histogram."""
         if not isinstance(definition, dict) or not 1 <= len(definition) <= _MAX_PER_LEVEL:
             raise at(where, f"expected an object of 1 to {_MAX_PER_LEVEL} aggregates")
         if depth > _MAX_DEPTH:
             raise at(where, f"aggregates are at most {_MAX_DEPTH} levels deep")
-        makers: dict[str, _Make] = {}
+        makers: dict[str, Make] = {}
         for name, one in definition.items():
             self._check_name(name, where)
             place = f"{where}.{name}"
@@ -351,7 +98,7 @@ class _Compiler:
                     raise at(place, "`movingFunction` must stand inside a numberHistogram or timeHistogram")
                 continue
             makers[name] = self._one(word, content, f"{place}.{word}", depth)
-        return lambda: _Level({name: make() for name, make in makers.items()})
+        return lambda: Level({name: make() for name, make in makers.items()})
 
     def _check_name(self, name: str, where: str) -> None:
         self._count += 1
@@ -363,20 +110,20 @@ class _Compiler:
             raise at(where, f"the aggregate identifier `{name[:60]}` stands twice")
         self._names.add(name)
 
-    def _one(self, word: str, content: dict[str, Any], where: str, depth: int) -> _Make:
+    def _one(self, word: str, content: dict[str, Any], where: str, depth: int) -> Make:
         match word:
             case "count":
                 _only(content, where, {"property"})
                 get = self._source(content, where).get if "property" in content else None
-                return lambda: _Count(get)
+                return lambda: Count(get)
             case "min" | "max":
                 _only(content, where, {"property"})
                 reader = self._numeric(content, where, times=True, top=("createdTime", "lastUpdatedTime"))
-                return lambda: _Extreme(reader, word)
+                return lambda: Extreme(reader, word)
             case "sum" | "avg":
                 _only(content, where, {"property"})
                 reader = self._numeric(content, where)
-                return lambda: _Total(reader, word)
+                return lambda: Total(reader, word)
             case "uniqueValues":
                 return self._unique(content, where, depth)
             case "numberHistogram":
@@ -406,14 +153,12 @@ class _Compiler:
             return _day_milliseconds(found.get)
         raise at(where, f"is not supported for {found.type.type}")
 
-    def _inner(
-        self, content: dict[str, Any], where: str, depth: int, *, histogram: bool
-    ) -> _MakeLevel | None:
+    def _inner(self, content: dict[str, Any], where: str, depth: int, *, histogram: bool) -> MakeLevel | None:
         if "aggregates" not in content:
             return None
         return self.level(content["aggregates"], f"{where}.aggregates", depth + 1, in_histogram=histogram)
 
-    def _unique(self, content: dict[str, Any], where: str, depth: int) -> _Make:
+    def _unique(self, content: dict[str, Any], where: str, depth: int) -> Make:
         _only(content, where, {"property", "aggregates", "size"})
         found = self._source(content, where, ("space",))
         if found.type.type in ("json", "direct"):
@@ -424,12 +169,12 @@ class _Compiler:
         make = self._inner(content, where, depth, histogram=False)
         get = found.get
         if found.type.type == "timestamp":
-            return lambda: _Unique(
-                lambda row: [iso(value) for value in dict.fromkeys(_each(get(row)))], make, size
+            return lambda: Unique(
+                lambda row: [iso(value) for value in dict.fromkeys(each(get(row)))], make, size
             )
-        return lambda: _Unique(lambda row: dict.fromkeys(_each(get(row))), make, size)
+        return lambda: Unique(lambda row: dict.fromkeys(each(get(row))), make, size)
 
-    def _number_histogram(self, content: dict[str, Any], where: str, depth: int) -> _Make:
+    def _number_histogram(self, content: dict[str, Any], where: str, depth: int) -> Make:
         _only(content, where, {"property", "interval", "hardBounds", "aggregates"})
         get = self._numeric(content, where)
         interval: Any = content.get("interval")
@@ -439,7 +184,7 @@ class _Compiler:
         make, moving = self._inner(content, where, depth, histogram=True), self._moving(content, where)
 
         def keys(row: Read) -> Iterable[int]:
-            numbers = dict.fromkeys(math.floor(value / interval) for value in _each(get(row)))
+            numbers = dict.fromkeys(math.floor(value / interval) for value in each(get(row)))
             return (
                 number
                 for number in numbers
@@ -447,11 +192,16 @@ class _Compiler:
                 and (most is None or number * interval <= most)
             )
 
-        return lambda: _Histogram(
-            keys, make, "numberHistogramBuckets", lambda key: key + 1, lambda key: key * interval, moving
+        return lambda: Histogram(
+            keys,
+            make,
+            word="numberHistogramBuckets",
+            step=lambda key: key + 1,
+            spell=lambda key: key * interval,
+            moving=moving,
         )
 
-    def _time_histogram(self, content: dict[str, Any], where: str, depth: int) -> _Make:
+    def _time_histogram(self, content: dict[str, Any], where: str, depth: int) -> Make:
         _only(content, where, {"property", "calendarInterval", "fixedInterval", "hardBounds", "aggregates"})
         found = self._source(content, where, ("createdTime", "lastUpdatedTime"))
         if found.type.type not in _TIMES:
@@ -466,17 +216,17 @@ class _Compiler:
         make, moving = self._inner(content, where, depth, histogram=True), self._moving(content, where)
 
         def keys(row: Read) -> Iterable[int]:
-            starts = dict.fromkeys(floor(value) for value in _each(get(row)))
+            starts = dict.fromkeys(floor(value) for value in each(get(row)))
             return (
                 start
                 for start in starts
                 if (lower is None or start >= lower) and (upper is None or start < upper)
             )
 
-        return lambda: _Histogram(keys, make, "timeHistogramBuckets", step, iso, moving)
+        return lambda: Histogram(keys, make, word="timeHistogramBuckets", step=step, spell=iso, moving=moving)
 
-    def _moving(self, content: dict[str, Any], where: str) -> dict[str, _Moving]:
-        found: dict[str, _Moving] = {}
+    def _moving(self, content: dict[str, Any], where: str) -> dict[str, Moving]:
+        found: dict[str, Moving] = {}
         for name, one in content.get("aggregates", {}).items():
             if "movingFunction" not in one:
                 continue
@@ -489,12 +239,12 @@ class _Compiler:
                 raise at(f"{place}.bucketsPath", "expected a text of 1 to 1280 characters")
             if not isinstance(window, int) or isinstance(window, bool) or window < 1:
                 raise at(f"{place}.window", "expected a number from 1 on")
-            if function not in _FUNCTIONS:
-                raise at(f"{place}.function", f"expected one of {', '.join(_FUNCTIONS)}")
-            found[name] = _Moving(path, window, function, f"{place}.bucketsPath")
+            if function not in FUNCTIONS:
+                raise at(f"{place}.function", f"expected one of {', '.join(FUNCTIONS)}")
+            found[name] = Moving(path, window, function, f"{place}.bucketsPath")
         return found
 
-    def _filter_buckets(self, content: dict[str, Any], where: str, depth: int) -> _Make:
+    def _filter_buckets(self, content: dict[str, Any], where: str, depth: int) -> Make:
         _only(content, where, {"filters", "aggregates"})
         listed = content.get("filters")
         if not isinstance(listed, list) or not 1 <= len(listed) <= _MAX_FILTERS:
@@ -510,7 +260,7 @@ class _Compiler:
             self.properties.extend(compiled.properties)
             predicates.append(compiled.matches)
         make = self._inner(content, where, depth, histogram=False)
-        return lambda: _Filters(predicates, make)
+        return lambda: Filters(predicates, make)
 
 
 def _only(content: Any, where: str, fields: set[str]) -> None:
@@ -518,7 +268,7 @@ def _only(content: Any, where: str, fields: set[str]) -> None:
         raise at(where, "expected an object")
     unknown = content.keys() - fields
     if unknown:
-        raise at(where, f"unknown field `{sorted(unknown)[0][:60]}`")
+        raise at(where, f"unknown field `{min(unknown)[:60]}`")
 
 
 def _is_number(value: Any) -> bool:

@@ -1,13 +1,13 @@
 """A container compiled into one msgspec type, so that a thousand property objects are checked in one call.
 
-What a type cannot say (sizes in bytes, JSON objects, target spaces, defaults) is checked afterwards, and only for the
-properties that need it.
+What a type cannot say (sizes in bytes, JSON objects, target spaces, defaults) is checked afterwards, and only
+for the properties that need it.
 """
 
-from collections.abc import Callable, Container as Known, Sequence
-from typing import Annotated, Any, Literal
-
 import re
+from collections.abc import Callable, Sequence
+from collections.abc import Container as Known
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -62,8 +62,8 @@ _SCALARS: dict[str, Any] = {
     "sequence": str,
 }
 
-# A late check of one value: why it does not fit, or None. A column check takes all values of a property at once and
-# says which does not fit, for what must be quick.
+# A late check of one value: why it does not fit, or None. A column check takes all values of a property at
+# once and says which does not fit, for what must be quick.
 Late = Callable[[Any], str | None]
 
 

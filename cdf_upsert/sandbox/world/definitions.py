@@ -76,7 +76,7 @@ class Property(Struct, omit_defaults=True, rename="camel"):
     nullable: bool = True
     immutable: bool = False
     auto_increment: bool = False
-    default_value: str | float | bool | dict[str, Any] | int | None | UnsetType = UNSET
+    default_value: str | float | int | bool | dict[str, Any] | UnsetType | None = UNSET
     description: _Description | UnsetType = UNSET
     name: _Name | UnsetType = UNSET
 

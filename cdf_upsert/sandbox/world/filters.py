@@ -22,12 +22,12 @@ _BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
     "lte": lambda value, bound: value <= bound,
     "lt": lambda value, bound: value < bound,
 }
-_ORDERED = frozenset("text enum int32 int64 float32 float64 timestamp date".split())
+_ORDERED = frozenset(["text", "enum", "int32", "int64", "float32", "float64", "timestamp", "date"])
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A compiled filter; `spaces` and `external_ids` are what it needs a record's key to be in, None where open."""
+    """A compiled filter, and what it needs a record's key to be in; None where that is open."""
 
     matches: Predicate
     spaces: frozenset[str] | None = None
@@ -142,7 +142,7 @@ class _Compiler:
             raise at(where, "expected an object with `property`")
         unknown = content.keys() - fields - {"property"}
         if unknown:
-            raise at(where, f"unknown field `{sorted(unknown)[0][:60]}`")
+            raise at(where, f"unknown field `{min(unknown)[:60]}`")
         found = source(self._models, content["property"], f"{where}.property", top=top)
         if found.property is not None:
             self.properties.append(found.property)

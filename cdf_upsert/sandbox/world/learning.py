@@ -1,7 +1,7 @@
 """How the sandbox learns a container from the records that name it, when it is not strict.
 
-A type is inferred from each value and widened when a later value disagrees reasonably (an integer property that meets
-1.5 becomes a float); where no type holds both, the record is refused, as CDF would.
+A type is inferred from each value and widened when a later value disagrees reasonably (an integer property
+that meets 1.5 becomes a float); where no type holds both, the record is refused, as CDF would.
 """
 
 import re
@@ -60,7 +60,7 @@ def learn(known: dict[str, Property], objects: list[bytes]) -> tuple[dict[str, P
 
 
 def infer(value: Any) -> PropertyType:
-    """The narrowest type that holds a value; an empty list is taken for a list of texts, which is then refused."""
+    """The narrowest type that holds a value; an empty list is a list of texts, and refused later."""
     if isinstance(value, list):
         found: PropertyType | None = infer(value[0]) if value else PropertyType(type="text")
         for one in value[1:]:

@@ -202,7 +202,7 @@ class Models:
     def list_containers(
         self, limit: int, cursor: str | None, space: str | None, used_for: Iterable[str]
     ) -> dict[str, Any]:
-        """One page of containers, by space and external id; by default not those for records, as the API has it."""
+        """One page of containers, by space and external id; by default, as in CDF, not those for records."""
         wanted = set(used_for) or {"node", "edge", "all"}
         keys = sorted(
             f"{key[0]}.{key[1]}"

@@ -8,20 +8,47 @@ CONTAINER = re.compile(r"[a-zA-Z]([a-zA-Z0-9_]{0,253}[a-zA-Z0-9])?", re.ASCII)
 PROPERTY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,253}[a-zA-Z0-9]?", re.ASCII)
 ENUM_VALUE = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,127}", re.ASCII)
 
-RESERVED_SPACES = frozenset("space cdf dms pg3 shared system node edge".split())
+RESERVED_SPACES = frozenset(["space", "cdf", "dms", "pg3", "shared", "system", "node", "edge"])
 RESERVED_STREAMS = frozenset({"logs", "records"})
 RESERVED_STREAM_PREFIXES = ("cdf_", "cognite_")
 RESERVED_CONTAINERS = frozenset(
-    (
-        "Query Mutation Subscription String Int32 Int64 Int Float32 Float64 Float Timestamp JSONObject Date Numeric "
-        "Boolean PageInfo File Sequence TimeSeries"
-    ).split()
+    [
+        "Query",
+        "Mutation",
+        "Subscription",
+        "String",
+        "Int32",
+        "Int64",
+        "Int",
+        "Float32",
+        "Float64",
+        "Float",
+        "Timestamp",
+        "JSONObject",
+        "Date",
+        "Numeric",
+        "Boolean",
+        "PageInfo",
+        "File",
+        "Sequence",
+        "TimeSeries",
+    ]
 )
 RESERVED_PROPERTIES = frozenset(
-    (
-        "space externalId createdTime lastUpdatedTime deletedTime edge_id node_id project_id property_group seq "
-        "tg_table_name extensions"
-    ).split()
+    [
+        "space",
+        "externalId",
+        "createdTime",
+        "lastUpdatedTime",
+        "deletedTime",
+        "edge_id",
+        "node_id",
+        "project_id",
+        "property_group",
+        "seq",
+        "tg_table_name",
+        "extensions",
+    ]
 )
 RESERVED_ENUM_VALUES = frozenset({"true", "false", "null"})
 

@@ -23,7 +23,7 @@ from cdf_upsert.sandbox.world.refusal import Refusal, at, decode
 from cdf_upsert.sandbox.world.store import Row, State, Store
 from cdf_upsert.sandbox.world.streams import Stream
 from cdf_upsert.sandbox.world.templates import DAY_MS
-from cdf_upsert.sandbox.world.values import TOP_LEVEL, Read, duration, milliseconds, read, source
+from cdf_upsert.sandbox.world.values import TOP_LEVEL, Get, Read, duration, milliseconds, read, source
 
 _MAX_FILTER_REPLY = 20_000_000
 _MAX_SYNC_REPLY = 10_000_000
@@ -94,7 +94,7 @@ def filter_records(store: Store, models: Models, stream: Stream, body: bytes, no
     if request.sort is None:
         page: Sequence[Read] = _first(rows, request.limit)
     else:
-        page = _sorted(store, stream, models, rows, request.sort, request.limit)
+        page = _sorted(store, stream, _orders(models, request.sort), rows, request.limit)
     items = [_record(row, chosen) for row in page]
     _refuse_long(items, _MAX_FILTER_REPLY)
     out: dict[str, Any] = {"items": items}
@@ -104,7 +104,7 @@ def filter_records(store: Store, models: Models, stream: Stream, body: bytes, no
 
 
 def sync_records(store: Store, models: Models, stream: Stream, body: bytes, now: int) -> dict[str, Any]:
-    """The next page of changes; a deleted record is shown as a tombstone, whatever the filter says of its values."""
+    """The next page of changes. A tombstone has no values: only the filter's word on its key counts."""
     request = decode(body, _SYNC)
     refuse_units(request.target_units)
     compiled = compile_filter(request.filter, models)
@@ -132,7 +132,7 @@ def sync_records(store: Store, models: Models, stream: Stream, body: bytes, now:
 
 
 def matching(store: Store, stream: Stream, compiled: Filter, times: dict[str, int]) -> Iterator[Read]:
-    """The records that match, in the order of their last change; by key where the filter names the keys."""
+    """The records that match, in the order of their last change; by key where the filter names keys."""
     keys = compiled.keys()
     rows: Iterable[Row]
     if keys is not None:
@@ -147,7 +147,7 @@ def matching(store: Store, stream: Stream, compiled: Filter, times: dict[str, in
 
 
 def time_bounds(times: Times | None, stream: Stream, now: int) -> dict[str, int]:
-    """The bounds of `lastUpdatedTime` in milliseconds; an immutable stream needs a lower one, not too long ago.
+    """The bounds of `lastUpdatedTime` in milliseconds; an immutable stream needs a lower one.
 
     Raises:
         Refusal: 400 for bounds that are missing, doubled, too far apart or no times.
@@ -186,10 +186,11 @@ def _first(rows: Iterator[Read], limit: int) -> list[Read]:
     return [row for row, _ in zip(rows, range(limit), strict=False)]
 
 
-def _sorted(
-    store: Store, stream: Stream, models: Models, rows: Iterator[Read], sort: Sequence[_Sort], limit: int
-) -> list[Read]:
-    """The first `limit` records of the order asked for; missing values come last, equal ones by their last change."""
+# How to read each sort key, and whether it descends.
+_Orders = Sequence[tuple[Get, bool]]
+
+
+def _orders(models: Models, sort: Sequence[_Sort]) -> _Orders:
     orders = []
     for index, one in enumerate(sort):
         where = f"sort[{index}].property"
@@ -197,6 +198,11 @@ def _sorted(
         if found.type.list or found.type.type in ("json", "direct"):
             raise at(where, "only properties with a single value that has an order can be sorted on")
         orders.append((found.get, one.direction == "descending"))
+    return orders
+
+
+def _sorted(store: Store, stream: Stream, orders: _Orders, rows: Iterator[Read], limit: int) -> list[Read]:
+    """The first `limit` records of an order; missing values come last, equal ones by their last change."""
 
     def key(row: Read) -> tuple[Any, ...]:
         return (*(_SortKey(get(row), descending) for get, descending in orders), row.seq)

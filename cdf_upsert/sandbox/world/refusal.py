@@ -46,7 +46,7 @@ def at(path: str, fault: str) -> Refusal:
 
 
 def place_and_fault(error: msgspec.DecodeError) -> tuple[str, str]:
-    """Split a decoder's message into the path (without `$`) and the fault; the path is empty for the whole document."""
+    """Split a decoder's message into the path, without `$` and empty for the document, and the fault."""
     match = _PLACE.match(str(error))
     assert match is not None  # the pattern matches every text
     return (match["path"] or "").lstrip("."), match["fault"]

@@ -1,8 +1,9 @@
 """Where the world's state lies: SQLite, in a directory or in memory. It knows tables and no rules.
 
-Each stream has a table of its own, in the order of changes (`seq`), with one row per identity: for a mutable stream
-the key `space.externalId`, for an immutable one the key, NUL and a digest of the content.
+Each stream has a table of its own, in the order of changes (`seq`), with one row per identity: for a mutable
+stream the key `space.externalId`, for an immutable one the key, NUL and a digest of the content.
 """
+# ruff: noqa: S608 - what stands in the statements is numbers of our own: of tables, states and times
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,8 +59,8 @@ class Present(NamedTuple):
 class Writes:
     """What one request writes, all at one time in milliseconds.
 
-    `created` has identity and body; `updated` identity, the time of creation and body; `deleted` identity and the time
-    of creation.
+    `created` has identity and body; `updated` identity, the time of creation and body; `deleted` identity and
+    the time of creation.
     """
 
     now: int
@@ -202,7 +203,8 @@ class Store:
     def write(self, stream: int, writes: Writes, records: int, size: int) -> None:
         """Put rows in place of those of the same identity, and note the stream's new totals.
 
-        What all rows of a request share stands in the statement: binding it row by row takes as long as storing it.
+        What all rows of a request share stands in the statement: binding it row by row takes as long as
+        storing it.
         """
         put = f"INSERT OR REPLACE INTO record_{stream} (identity, created, updated, state, body) VALUES"
         now = int(writes.now)
@@ -236,8 +238,9 @@ class Store:
             row
             for key in keys
             for row in self._sql.execute(
-                f"SELECT * FROM record_{stream} WHERE (identity = ? OR (identity > ? AND identity < ?)) AND state <> ?",
-                (key, f"{key}\0", f"{key}\1", State.DELETED.value),
+                f"SELECT * FROM record_{stream}"
+                f" WHERE (identity = ? OR (identity > ? AND identity < ?)) AND state <> {State.DELETED.value}",
+                (key, f"{key}\0", f"{key}\1"),
             )
         ]
         return (Row(*row) for row in sorted(found))
@@ -250,7 +253,9 @@ class Store:
     def expire(self, stream: int, *, before: int, tombstones_only: bool) -> tuple[int, int]:
         """Forget what was last changed before a time; returns how many live records went, and their bytes."""
         # The last change stays, so that change numbers are never given twice.
-        condition = f"seq < (SELECT max(seq) FROM record_{stream}) AND updated < ?{f' AND state = {State.DELETED.value}' if tombstones_only else ''}"
+        condition = f"seq < (SELECT max(seq) FROM record_{stream}) AND updated < ?"
+        if tombstones_only:
+            condition += f" AND state = {State.DELETED.value}"
         alive = self._sql.execute(
             f"SELECT count(*), coalesce(sum(length(body) + length(identity)), 0) FROM record_{stream}"
             f" WHERE {condition} AND state <> {State.DELETED.value}",

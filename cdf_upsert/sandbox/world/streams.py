@@ -54,7 +54,7 @@ class Unseen(NamedTuple):
 
 @dataclass(slots=True)
 class Stream:
-    """A stream that exists. Times in milliseconds; `records` and `bytes` count what is written and not deleted."""
+    """A stream that exists, made at a time in milliseconds; its totals count what is not deleted."""
 
     id: int
     external_id: str
@@ -97,7 +97,7 @@ class Stream:
 
 
 class Streams:
-    """All streams. Where `strict` is false, a stream that is asked for and not there is made, a mutable one."""
+    """All streams. Where `strict` is false, a stream that is asked for is made, a mutable one."""
 
     def __init__(self, store: Store, *, strict: bool, visible_after: int) -> None:
         """`visible_after` milliseconds pass before readers see what was written."""

@@ -1,7 +1,8 @@
 """Stream templates: mutability, limits, lifetimes and ten-minute quotas.
 
-Limits and quotas are the published ones; lifetimes of the templates are not published per template, so the ones here
-are the examples of the API's own reference (six weeks in the soft-deleted state, a year's interval, a week for tests).
+Limits and quotas are the published ones; lifetimes of the templates are not published per template, so the
+ones here are the examples of the API's own reference (six weeks in the soft-deleted state, a year's interval,
+a week for tests).
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ DAY_MS: Final = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What a stream that is made from this template may hold and take; periods are in days, quotas per ten minutes."""
+    """What a stream made from this template may hold and take; quotas are per ten minutes."""
 
     name: str
     mutable: bool

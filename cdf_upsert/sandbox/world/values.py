@@ -1,4 +1,4 @@
-"""Values of properties made comparable: timestamps as milliseconds, relations as pairs, and the shape of a row."""
+"""Values made comparable: timestamps as milliseconds, relations as pairs; and the shape of a row."""
 
 import math
 import re
@@ -114,8 +114,8 @@ def operand(value: Any, found: Source, where: str) -> Any:
         case bool():
             fits = kind == "boolean"
         case int() | float():
-            fits = (
-                kind in _NUMBERS and math.isfinite(value) or (found.property is None and kind == "timestamp")
+            fits = (kind in _NUMBERS and math.isfinite(value)) or (
+                found.property is None and kind == "timestamp"
             )
         case str() if kind == "timestamp":
             time = milliseconds(value)

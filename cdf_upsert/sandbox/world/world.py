@@ -1,6 +1,6 @@
 """The world: every operation of the API that has to do with spaces, containers, streams and records."""
 
-from collections.abc import Container as Known, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
@@ -14,7 +14,6 @@ from cdf_upsert.sandbox.world.refusal import Refusal
 from cdf_upsert.sandbox.world.store import Present, State, Store, Writes
 from cdf_upsert.sandbox.world.streams import Stream, Streams, key_of
 from cdf_upsert.sandbox.world.writing import read_ids, read_records
-
 
 _DELETED = State.DELETED.value
 
@@ -44,7 +43,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a prepared write would do: its rows' forerunners, keys that exist already where they must not, amounts."""
+    """What a prepared write would do: forerunners, keys that must not exist and do, amounts."""
 
     present: Mapping[str, Present]
     conflicts: frozenset[str]
@@ -208,7 +207,7 @@ def _size(pairs: Sequence[tuple[str, bytes]]) -> int:
 def _deleted(
     prepared: Prepared, change: Change, now: int, leave_out: frozenset[str]
 ) -> tuple[Writes, int, int]:
-    """The tombstones of a delete, and by how many records and bytes the stream grows; unknown ids are ignored."""
+    """The tombstones of a delete, and the stream's growth; unknown ids are ignored."""
     found = [
         (key, before)
         for key in prepared.keys

@@ -75,8 +75,8 @@ def read_ids(body: bytes) -> list[str]:
 def read_records(body: bytes, models: Models, *, strict: bool, now: int) -> tuple[list[str], list[bytes]]:
     """The keys and the bodies `{container id: properties}` of an ingest or upsert request, in its order.
 
-    Where `strict` is false, spaces and containers that are not known are learnt, but only from a request that is
-    good as a whole.
+    Where `strict` is false, spaces and containers that are not known are learnt, but only from a request that
+    is good as a whole.
 
     Raises:
         Refusal: 400 that names the item and the field.
@@ -232,17 +232,15 @@ def _refuse_nul(body: bytes) -> None:
 
 
 def _find_nul(value: Any, path: str) -> str | None:
-    found: str | None = None
-    match value:
-        case str() if "\0" in value:
-            found = path
-        case dict():
-            children: list[tuple[str, Any]] = [(f"{path}.{key}", one) for key, one in value.items()]
-            found = next((p for place, one in children if (p := _find_nul(one, place)) is not None), None)
-            found = found or next((path for key in value if "\0" in key), None)
-        case list():
-            listed = [(f"{path}[{index}]", one) for index, one in enumerate(value)]
-            found = next((p for place, one in listed if (p := _find_nul(one, place)) is not None), None)
-        case _:
-            pass
-    return found
+    todo: list[tuple[Any, str]] = [(value, path)]
+    while todo:
+        one, place = todo.pop()
+        if isinstance(one, str) and "\0" in one:
+            return place
+        if isinstance(one, dict):
+            if any("\0" in key for key in one):
+                return place
+            todo += [(inner, f"{place}.{key}") for key, inner in one.items()]
+        elif isinstance(one, list):
+            todo += [(inner, f"{place}[{index}]") for index, inner in enumerate(one)]
+    return None

@@ -1,0 +1,130 @@
+"""The API's paths: which methods each has, what access they need, and who answers."""
+
+from collections.abc import Callable
+
+from cdf_upsert.sandbox.call import Call, Endpoint
+from cdf_upsert.sandbox.faults import WRITES
+from cdf_upsert.sandbox.limits import Kind
+from cdf_upsert.sandbox.wire import Reply, json_reply
+from cdf_upsert.sandbox.world import Operation, Refusal
+
+
+def _streams_create(call: Call) -> Reply:
+    return json_reply(call.service.world.streams.create(call.body, call.now), 201)
+
+
+def _streams_list(call: Call) -> Reply:
+    return json_reply({"items": [stream.read() for stream in call.service.world.streams.all()]})
+
+
+def _stream(call: Call) -> Reply:
+    statistics = call.flag("includeStatistics")
+    return json_reply(call.service.world.retrieve_stream(call.stream, call.now, statistics=statistics))
+
+
+def _streams_delete(call: Call) -> Reply:
+    deleted = call.service.world.streams.delete(call.body)
+    return json_reply(deleted)
+
+
+def _stream_gone(call: Call) -> Reply:
+    raise Refusal(
+        410,
+        "This endpoint is deprecated and no longer supported. Use POST /streams/delete with the body "
+        f'{{"items": [{{"externalId": "{call.stream}"}}]}}.',
+    )
+
+
+def _filter(call: Call) -> Reply:
+    return json_reply(call.service.world.filter(call.stream, call.body, call.now))
+
+
+def _sync(call: Call) -> Reply:
+    return json_reply(call.service.world.sync(call.stream, call.body, call.now))
+
+
+def _aggregate(call: Call) -> Reply:
+    return json_reply(call.service.world.aggregate(call.stream, call.body, call.now))
+
+
+def _inspect(call: Call) -> Reply:
+    assert call.grant is not None  # every endpoint is behind a token
+    return json_reply(call.service.inspect(call.grant))
+
+
+def _spaces_list(call: Call) -> Reply:
+    call.flag("includeGlobal")  # the sandbox has no global spaces, so either answer is the same
+    return json_reply(call.service.world.models.list_spaces(call.limit(), call.one("cursor")))
+
+
+def _containers_list(call: Call) -> Reply:
+    call.flag("includeGlobal")  # no global containers either
+    used_for = [part for name, value in call.query if name == "usedFor" for part in value.split(",")]
+    unknown = set(used_for) - {"node", "edge", "record", "all"}
+    if unknown:
+        raise Refusal(400, f"usedFor: expected node, edge, record or all, got `{min(unknown)[:60]}`")
+    models = call.service.world.models
+    return json_reply(models.list_containers(call.limit(), call.one("cursor"), call.one("space"), used_for))
+
+
+def _models(name: str) -> Callable[[Call], Reply]:
+    """An endpoint that hands its body to a method of the models."""
+
+    def answer(call: Call) -> Reply:
+        models = call.service.world.models
+        if name.startswith("apply"):
+            return json_reply(getattr(models, name)(call.body, call.now))
+        return json_reply(getattr(models, name)(call.body))
+
+    return answer
+
+
+def _none(call: Call) -> Reply:
+    raise AssertionError(f"{call.path} is a write and is answered elsewhere")
+
+
+_PROJECT = "/api/v1/projects/{project}"
+_RECORDS = f"{_PROJECT}/streams/{{stream_id}}/records"
+
+
+def _record_write(operation: Operation) -> dict[str, Endpoint]:
+    assert operation in WRITES  # faults and the log use the same words
+    return {"POST": Endpoint(operation, "streamRecordsAcl:WRITE", _none, Kind.WRITE, write=operation)}
+
+
+def _model(name: str, access: str) -> dict[str, Endpoint]:
+    return {"POST": Endpoint("models", f"dataModelsAcl:{access}", _models(name))}
+
+
+_STREAM = {
+    "GET": Endpoint("streams", "streamsAcl:READ", _stream, Kind.STREAMS, reads_body=False),
+    "DELETE": Endpoint("streams", "streamsAcl:DELETE", _stream_gone, reads_body=False),
+}
+
+ENDPOINTS: dict[str, dict[str, Endpoint]] = {
+    f"{_PROJECT}/streams": {
+        "POST": Endpoint("streams", "streamsAcl:CREATE", _streams_create),
+        "GET": Endpoint("streams", "streamsAcl:READ", _streams_list, reads_body=False),
+    },
+    f"{_PROJECT}/streams/delete": {"POST": Endpoint("streams", "streamsAcl:DELETE", _streams_delete)},
+    f"{_PROJECT}/streams/{{stream_id}}": _STREAM,
+    _RECORDS: _record_write(Operation.INGEST),
+    f"{_RECORDS}/upsert": _record_write(Operation.UPSERT),
+    f"{_RECORDS}/delete": _record_write(Operation.DELETE),
+    f"{_RECORDS}/filter": {"POST": Endpoint("filter", "streamRecordsAcl:READ", _filter, Kind.FILTER)},
+    f"{_RECORDS}/sync": {"POST": Endpoint("sync", "streamRecordsAcl:READ", _sync, Kind.QUERY)},
+    f"{_RECORDS}/aggregate": {"POST": Endpoint("aggregate", "streamRecordsAcl:READ", _aggregate, Kind.QUERY)},
+    f"{_PROJECT}/models/spaces": {
+        **_model("apply_spaces", "WRITE"),
+        "GET": Endpoint("models", "dataModelsAcl:READ", _spaces_list, reads_body=False),
+    },
+    f"{_PROJECT}/models/spaces/byids": _model("spaces_by_ids", "READ"),
+    f"{_PROJECT}/models/spaces/delete": _model("delete_spaces", "WRITE"),
+    f"{_PROJECT}/models/containers": {
+        **_model("apply_containers", "WRITE"),
+        "GET": Endpoint("models", "dataModelsAcl:READ", _containers_list, reads_body=False),
+    },
+    f"{_PROJECT}/models/containers/byids": _model("containers_by_ids", "READ"),
+    f"{_PROJECT}/models/containers/delete": _model("delete_containers", "WRITE"),
+    "/api/v1/token/inspect": {"GET": Endpoint("inspect", "", _inspect, reads_body=False)},
+}
