@@ -1,4 +1,4 @@
-"""How many different keys there are, in flat memory: exact while they are few, then estimated (HyperLogLog)."""
+"""How many different keys there are, in flat memory: exact while few, then an estimate (HyperLogLog)."""
 
 from collections.abc import Iterable
 from hashlib import blake2b

@@ -13,6 +13,7 @@ from typing import assert_never
 from cdf_upsert.core import events
 from cdf_upsert.core.grouping import pattern_of
 from cdf_upsert.core.record import Failed, FailureClass
+from cdf_upsert.core.wording import duration
 
 SAMPLE = 1_000
 """Settled records before a percentage means anything; when it is low there are more."""
@@ -184,7 +185,7 @@ class Stopping:
         longest = self._policy.max_duration
         if longest is None or now - self._started < longest:
             return None
-        return Stop(StopKind.MAX_DURATION, f"Stopped after {duration_text(longest)}, as --max-duration asks.")
+        return Stop(StopKind.MAX_DURATION, f"Stopped after {duration(longest)}, as --max-duration asks.")
 
     def _in_vain(self, now: float) -> Stop | None:
         longest, since = self._policy.patience, self._put_off_since
@@ -192,15 +193,6 @@ class Stopping:
             return None
         return Stop(
             StopKind.PATIENCE,
-            f"Stopped because the service put the load off for {duration_text(longest)} without accepting a"
+            f"Stopped because the service put the load off for {duration(longest)} without accepting a"
             " record; --patience sets how long to go on.",
         )
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration as people write it: `4:12`, `1:04:12`, `0.5 seconds`."""
-    if seconds < 10:
-        return f"{seconds:g} second{'' if seconds == 1 else 's'}"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
