@@ -55,7 +55,7 @@ def run_plan(options: PlanOptions) -> int:
     """
     check_stream(options.stream)
     quota = _quota(options.quota)
-    inputs = [open_input(name, options.format.wanted) for name in input_names(options.inputs)]
+    inputs = [open_input(name, options.format) for name in input_names(options.inputs)]
     with access(options.target, sandbox=options.sandbox) as way:
         plan = asyncio.run(_plan(options, way, inputs, quota))
     if options.json:
