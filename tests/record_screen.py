@@ -29,13 +29,14 @@ _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
 def enlarge(folder: Path) -> None:
-    """Write the weather many times over, each time under other keys, with the broken sample in the middle."""
+    """Write the weather many times over, each time under other keys, with some broken lines among them."""
+    broken = b"".join((SAMPLES / "broken.ndjson").read_bytes().splitlines(keepends=True)[:8])
     weather = (SAMPLES / "weather.ndjson").read_bytes()
     with (folder / "weather.ndjson").open("wb") as file:
         for copy in range(COPIES):
             file.write(weather.replace(b'"weather:', b'"weather:%d:' % copy))
-            if copy == COPIES // 4:
-                file.write((SAMPLES / "broken.ndjson").read_bytes())
+            if copy % (COPIES // 5) == 0:
+                file.write(broken)
 
 
 def halfway(frames: Sequence[str]) -> str:
