@@ -2,11 +2,12 @@
 
 from cdf_upsert.journal.books import Journal
 from cdf_upsert.journal.cases import Case, GoingOn
-from cdf_upsert.journal.identity import Identity, default_directory, identify
+from cdf_upsert.journal.identity import ROOT, Identity, default_directory, identify
 from cdf_upsert.journal.opening import open_journal
 from cdf_upsert.journal.same import SameBytes, VerifiedReader
 
 __all__ = [
+    "ROOT",
     "Case",
     "GoingOn",
     "Identity",

@@ -19,6 +19,7 @@ from cdf_upsert.journal import facts
 from cdf_upsert.journal.cases import Case, sentence
 from cdf_upsert.journal.failures import FailedFile, line_of, mark_of, marked
 from cdf_upsert.journal.lock import Lock
+from cdf_upsert.journal.names import REPORT
 from cdf_upsert.journal.same import SameBytes
 from cdf_upsert.journal.scribe import Scribe
 from cdf_upsert.journal.store import FailedRow, Run, Store
@@ -82,7 +83,7 @@ class Journal:
         self.standing = opened.standing
         self.kept = tuple(opened.kept)
         self.failed_path = opened.failed_file.path
-        self.report_path = opened.directory / "report.json"
+        self.report_path = opened.directory / REPORT
         self._lock = opened.lock
         self._store = opened.store
         self._state = opened.state
@@ -244,14 +245,15 @@ class Journal:
 
     def _settle_again(self, spans: Sequence[facts.Span]) -> None:
         """Forget earlier failures of records that are settled otherwise now."""
+        self._store.begin()
         if dropped := self._store.drop_failed(spans):
             self._earlier_failures -= dropped
             self._failures -= dropped
 
     def _fail(self, failed: Sequence[Failed]) -> None:
-        self._store.begin()
         if self._earlier_failures:
             self._settle_again(facts.spans_of([one.ordinal for one in failed]))
+        self._store.begin()
         rows = [_row(one) for one in failed]
         self._store.add_failed(self._run.number, rows)
         self._failures += len(rows)

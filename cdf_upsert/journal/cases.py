@@ -90,7 +90,7 @@ def decide(plan: Identity, earlier: Earlier | None, *, fresh: bool) -> Case | No
     if difference := _difference(plan, earlier.identity):
         if earlier.unfinished:
             raise UsageError(
-                f"the run directory holds an unfinished load {difference}: give this load another --run-dir, "
+                f"The run directory holds an unfinished load {difference}: give this load another --run-dir, "
                 "or forget the unfinished one with --fresh."
             )
         return OtherLoad()

@@ -25,15 +25,14 @@ class Holder(Struct, frozen=True):
 
 
 class Lock:
-    """Holds `path` from its making until `release`, or the end of the process."""
+    """Holds a lock from its taking until `release`, or the end of the process."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @classmethod
-    def take(cls, path: Path, now: datetime) -> "Lock":
-        """Take the lock and write down who holds it.
+    def take(cls, path: Path, now: datetime | None) -> "Lock":
+        """Take the lock, and write down who holds it since `now`; None: only for a moment.
 
         Raises:
             BusyError: another process holds it.
@@ -45,11 +44,12 @@ class Lock:
                 raise BusyError(_busy(path))
             tries += 1
             time.sleep(_SECONDS)
-        since = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        holder = Holder(os.getpid(), os.uname().nodename, since)
         os.truncate(descriptor, 0)
-        os.pwrite(descriptor, msgspec.json.encode(holder) + b"\n", 0)
-        return cls(path, descriptor)
+        if now is not None:
+            since = f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            holder = Holder(os.getpid(), os.uname().nodename, since)
+            os.pwrite(descriptor, msgspec.json.encode(holder) + b"\n", 0)
+        return cls(descriptor)
 
     def release(self) -> None:
         """Let go; the file stays, for a lock whose file is taken away guards nothing."""

@@ -16,13 +16,9 @@ from cdf_upsert.journal.cases import Case, Damaged, Earlier, decide, going_on
 from cdf_upsert.journal.failures import FailedFile, keep_aside, marked, usable
 from cdf_upsert.journal.identity import ROOT, Identity
 from cdf_upsert.journal.lock import Lock
+from cdf_upsert.journal.names import FAILED, JOURNAL, LOCK, REPORT
 from cdf_upsert.journal.same import SameBytes
 from cdf_upsert.journal.store import DamagedError, Run, Store
-
-JOURNAL = "journal.sqlite"
-FAILED = "failed.ndjson"
-REPORT = "report.json"
-LOCK = "lock"
 
 
 def open_journal(

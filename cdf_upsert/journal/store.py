@@ -108,6 +108,8 @@ class Store:
 
     def _open(self, *, read_only: bool) -> None:
         try:
+            if read_only:
+                self._db.execute("BEGIN")  # What is read is of one moment, while a run may go on.
             version = self._one("PRAGMA user_version")
             if version == 0 and not read_only and self._one("SELECT count(*) FROM sqlite_master") == 0:
                 self._db.execute("PRAGMA journal_mode = WAL")
@@ -202,9 +204,10 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
 
     def roll_back(self) -> None:
-        """Forget what is not committed."""
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+        """Forget what is not committed; where even that fails, SQLite does it when the file is opened again."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     def append(self, run: int, encoded: Sequence[bytes]) -> None:
         """Commit what is open, together with facts of run number `run`."""
