@@ -1,0 +1,224 @@
+"""The engine against a scripted service, on virtual time."""
+
+import asyncio
+
+import pytest
+
+from cdf_upsert.core.events import BatchSent, Outcome
+from cdf_upsert.core.framing import Position
+from cdf_upsert.core.standing import Checkpoint, Ranges, Standing
+from cdf_upsert.core.stopping import StoppingPolicy
+from cdf_upsert.load import Engine
+from tests.load.harness import Fault, MemoryBooks, MemoryInput, Service, input_of, run_engine
+from tests.records import make_text
+from tests.virtual_time import run
+
+
+def test_good_records_go_in_full_batches() -> None:
+    """2,500 good records are three requests, and all are accepted."""
+    source = input_of(*((str(i), i) for i in range(2500)))
+    done = run(run_engine([source], Service()))
+    assert done.ending.outcome is Outcome.COMPLETE
+    assert done.tally.accepted == 2500
+    assert [e.records for e in done.events if isinstance(e, BatchSent)] == [1000, 1000, 500]
+
+
+def test_twenty_bad_records_among_ten_thousand_cost_only_themselves() -> None:
+    """20 bad among 10,000, with an answer that names none: exactly 20 fail, in at most about 20·2·log2(1000) requests."""
+    bad = {i * 487 + 13 for i in range(20)}
+    source = input_of(*((str(i), -1 if i in bad else i) for i in range(10_000)))
+    done = run(run_engine([source], Service()))
+    assert set(done.books.failed) == bad
+    assert done.tally.accepted == 9980
+    assert done.service.requests <= 10 + 400
+    assert {f.failure.kind for f in done.books.failed.values()} == {"rejected"}
+
+
+def test_a_message_that_names_the_record_finds_it_at_once() -> None:
+    """When the service names the record, one bad record among 1,000 costs three requests."""
+    source = input_of(*((f"k{i}", -1 if i == 77 else i) for i in range(1000)))
+    done = run(run_engine([source], Service(naming=True)))
+    assert set(done.books.failed) == {77}
+    assert done.service.requests == 3
+
+
+def test_the_last_version_of_each_key_stands() -> None:
+    """400 keys in 12,000 records at 8 at once, with lost replies, 503 and 409: the last version of each stands."""
+    faults = ([Fault.LOST] * 10 + [Fault.SOME_UNAVAILABLE] * 5 + [Fault.SOME_CONFLICT] * 2) * 3
+    source = input_of(*((f"k{i % 400}", i) for i in range(12_000)), block=97)
+    done = run(run_engine([source], Service(faults), batch_records=50, concurrency=8))
+    assert done.ending.outcome is Outcome.COMPLETE
+    assert not done.books.failed
+    assert {key[1]: record.ordinal for key, record in done.service.stored.items()} == {
+        f"k{i % 400}": i for i in range(11_600, 12_000)
+    }
+
+
+def test_replies_that_are_always_lost_end_in_reading_back() -> None:
+    """When every reply is lost after the write, all records are accepted by what is stored."""
+    service = Service(forever=Fault.LOST)
+    done = run(run_engine([input_of(*((str(i), i) for i in range(250)))], service, batch_records=100))
+    assert done.tally.accepted == 250
+    assert done.ending.outcome is Outcome.COMPLETE
+    assert service.looks >= 3
+
+
+def test_what_was_never_stored_fails_as_unknown() -> None:
+    """When connections always break before the write, reading back shows that nothing is stored."""
+    done = run(run_engine([input_of(("a", 1))], Service(forever=Fault.CUT)))
+    (failed,) = done.books.failed.values()
+    assert failed.failure.kind == "unknown"
+    assert "nothing is stored under this key" in failed.failure.message
+
+
+def test_one_key_a_million_times_in_little_memory() -> None:
+    """A file that is one key over and over runs, and sends far fewer versions than it holds."""
+    source = input_of(*(("k", i) for i in range(100_000)), block=1000)
+    done = run(run_engine([source], Service()))
+    assert done.tally.accepted + done.tally.superseded == 100_000
+    assert done.service.stored["s", "k"].ordinal == 99_999
+    assert done.service.requests < 1000
+
+
+def test_a_refused_newest_version_gives_way_to_the_one_before() -> None:
+    """Of versions good, good, bad the second stands: the last that can be accepted."""
+    done = run(run_engine([input_of(("k", 1), ("k", 2), ("k", -3))], Service()))
+    assert done.service.stored["s", "k"].ordinal == 1
+    assert done.books.settled == {0: "superseded", 1: "accepted", 2: "failed"}
+
+
+def test_a_slow_input_does_not_hold_its_records_back() -> None:
+    """A part-filled batch goes out after `linger`, while the pipe is still open."""
+    texts = [[make_text(str(i), i)] for i in range(3)]
+    source = MemoryInput(texts, pauses=[0.0, 10.0, 10.0])
+    done = run(run_engine([source], Service(), linger=1.0))
+    sent = [event.at - 1000 for event in done.events if isinstance(event, BatchSent)]
+    assert sent == pytest.approx([1.0, 11.0, 20.0], abs=0.01)
+
+
+def test_a_stalled_input_stalls_no_reply() -> None:
+    """While the pipe says nothing for an hour, batches under way are settled."""
+    texts = [[make_text(str(i), i) for i in range(1000)], [make_text("last", 1)]]
+    settled_at: list[float] = []
+    source = MemoryInput(texts, pauses=[0.0, 3600.0])
+    done = run(run_engine([source], Service()))
+    settled_at = [event.at - 1000 for event in done.events if type(event).__name__ == "Settled"]
+    assert settled_at[0] < 1.0
+    assert done.tally.accepted == 1001
+
+
+def test_a_stop_lets_requests_finish_and_counts_the_rest_as_unsent() -> None:
+    """An interrupted run reads no more, settles what is under way, and its ledger balances."""
+
+    def interrupt(engine: Engine) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.2, engine.halt, Outcome.INTERRUPTED, "Interrupted.")
+
+    source = MemoryInput(
+        [[make_text(f"{i}-{j}", j) for j in range(100)] for i in range(200)], pauses=[0.01] * 200
+    )
+    done = run(run_engine([source], Service(latency=0.5), batch_records=100, meanwhile=interrupt))
+    assert done.ending.outcome is Outcome.INTERRUPTED
+    assert done.tally.accepted > 0
+    assert done.tally.unsent > 0
+    assert done.tally.read < 20_000
+    assert done.service.at_once == 0
+
+
+def test_a_stop_waits_no_longer_than_its_grace() -> None:
+    """A request that hangs is cut off after the grace, and its records are unsent."""
+
+    def interrupt(engine: Engine) -> None:
+        asyncio.get_running_loop().call_later(1.0, engine.halt, Outcome.INTERRUPTED, "Interrupted.")
+
+    done = run(run_engine([input_of(("a", 1))], Service(latency=1e6), grace=5.0, meanwhile=interrupt))
+    assert done.tally.unsent == 1
+    assert done.seconds < 10
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(401, "refused"), (403, "refused"), (404, "refused")])
+def test_a_refusal_of_everything_ends_the_run(status: int, outcome: str) -> None:
+    """401, 403 and 404 end the run; nothing is called failed."""
+
+    class Refusing(Service):
+        def _answer(self, records):
+            from tests.load.harness import error
+
+            return error(status, "no")
+
+    done = run(run_engine([input_of(*((str(i), i) for i in range(5000)))], Refusing()))
+    assert done.ending.outcome == outcome
+    assert done.ending.reason == f"refused {status}: no"
+    assert done.tally.unsent == done.tally.read > 0
+    assert not done.books.failed
+
+
+def test_a_service_that_is_dead_for_ten_minutes_fails_no_record() -> None:
+    """While the service says later the run goes on, and nobody is blamed."""
+
+    class Dead(Service):
+        def _next_fault(self, records):
+            loop = asyncio.get_running_loop()
+            return Fault.UNAVAILABLE if loop.time() < 1600 else None
+
+    done = run(run_engine([input_of(*((str(i), i) for i in range(5000)))], Dead()))
+    assert done.ending.outcome is Outcome.COMPLETE
+    assert done.tally.accepted == 5000
+    assert done.service.requests < 150
+
+
+def test_patience_ends() -> None:
+    """After `patience` without one accepted record the run stops in good order; its records are unsent."""
+    service = Service(forever=Fault.THROTTLED)
+    done = run(run_engine([input_of(("a", 1))], service, policy=StoppingPolicy(patience=300.0)))
+    assert done.ending.outcome is Outcome.STOPPED
+    assert done.tally.unsent == 1
+    assert 299 <= done.seconds <= 361
+    assert "--patience" in done.ending.reason
+
+
+def test_a_disk_that_is_full_stops_the_run_in_good_order() -> None:
+    """When the books cannot be written the run ends as an error, and its ledger still balances."""
+    books = MemoryBooks(fail_after=1)
+    done = run(run_engine([input_of(*((str(i), i) for i in range(5000)))], Service(), books=books))
+    assert done.ending.outcome is Outcome.ERROR
+    assert done.ending.reason == "The disk is full: make room and rerun."
+    assert done.tally.accepted == 1000
+    assert done.tally.unsent > 0
+
+
+def test_a_run_goes_on_where_the_last_one_stood() -> None:
+    """What is settled is stepped over, and what earlier runs accepted is counted."""
+    standing = Standing(
+        run=2,
+        start=Checkpoint(3, 0, Position(offset=3 * 200, line=3, record=3)),
+        settled=Ranges([(0, 3), (4, 6)]),
+        already_accepted=5,
+    )
+    source = input_of(*((str(i), i) for i in range(8)), block=3)
+    done = run(run_engine([source], Service(), standing=standing))
+    assert set(done.books.settled) == {3, 6, 7}
+    assert done.tally.already_accepted == 5
+    assert done.tally.read == 8
+
+
+def test_a_version_that_may_have_landed_is_sent_before_older_ones() -> None:
+    """After a kill, an older version is not sent over a newer one that was under way."""
+    standing = Standing(run=2, in_doubt={("s", "k"): 5})
+    source = input_of(("k", 0), *((f"x{i}", i) for i in range(1, 5)), ("k", 5), block=1)
+    service = Service()
+    done = run(run_engine([source], service, standing=standing, batch_records=1, linger=0.0))
+    assert service.writes["s", "k"] == [5]
+    assert done.books.settled[0] == "superseded"
+
+
+def test_a_batch_that_is_called_too_large_makes_the_next_ones_smaller() -> None:
+    """413 halves the batch without blame, and later batches are packed smaller."""
+
+    class Small(Service):
+        def _next_fault(self, records):
+            return Fault.TOO_LARGE if len(records) > 300 else None
+
+    done = run(run_engine([input_of(*((str(i), i) for i in range(20_000)), block=100)], Small()))
+    assert done.tally.accepted == 20_000
+    assert done.service.requests < 150
