@@ -123,7 +123,7 @@ def test_nobody_comes_back_from_the_browser(sandbox, clock, tmp_path):
     desk = Desk(None, browser=False)
     with pytest.raises(RefusedError, match="login --device"):
         sign_in(person_of(sandbox, tmp_path), clock, desk, patience=0.05)
-    assert "open this address" in desk.told[0]
+    assert desk.told[0].endswith(". Go to:")
     assert desk.told[1].startswith(sandbox.address.base_url)
 
 

@@ -461,10 +461,11 @@ def test_the_origin_of_each_value_is_known_and_secrets_are_masked(tmp_path: Path
     (tmp_path / ".env").write_text("CDF_TOKEN=t0ken-t0ken\n")
     (tmp_path / "cdf-upsert.toml").write_text('[profiles.test]\ncluster = "eu-1"')
     found = settings(tmp_path, {"CDF_PROJECT": "acme"}, {"profile": "test"})
-    origins = {origin.name: (origin.value, origin.origin) for origin in found.origins}
-    assert origins["token"] == (MASK, "CDF_TOKEN (.env)")
-    assert origins["project"] == ("acme", "CDF_PROJECT (the environment)")
-    assert origins["cluster"] == ("eu-1", "cluster (cdf-upsert.toml, profile test)")
+    origins = {origin.key: (origin.value, origin.name, origin.place) for origin in found.origins}
+    assert origins["token"] == (MASK, "CDF_TOKEN", ".env")
+    assert origins["project"] == ("acme", "CDF_PROJECT", "the environment")
+    assert origins["cluster"] == ("eu-1", "cluster", "cdf-upsert.toml, profile test")
+    assert origins["profile"] == ("test", "--profile", "the command line")
     assert "t0ken" not in repr(found)
 
 

@@ -36,7 +36,7 @@ class Desk(Protocol):
         ...
 
     def browse(self, url: str) -> bool:
-        """Open a browser; False when there is none."""
+        """Open a browser without waiting for it; False when there is none."""
         ...
 
 
@@ -131,7 +131,7 @@ async def _by_browser(
             code_challenge_method="S256",
         )
         opened = desk.browse(url)
-        desk.tell("Sign in with your browser" + (", which has opened:" if opened else ": open this address:"))
+        desk.tell("Sign in with your browser" + ("; should it not open, go to:" if opened else ". Go to:"))
         desk.tell(url)
         try:
             came = await asyncio.wait_for(returned, patience)

@@ -148,11 +148,12 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One setting that is in force: its name, its value (masked when secret) and where that came from."""
+    """One setting in force: its key, its value (masked when secret), and the name and place it stands under."""
 
-    name: str
+    key: str
     value: str
-    origin: str
+    name: str
+    place: str
 
 
 @dataclass(frozen=True, slots=True)

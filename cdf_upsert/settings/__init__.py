@@ -21,7 +21,7 @@ from cdf_upsert.core.access import (
 )
 from cdf_upsert.core.redact import Secret
 from cdf_upsert.settings.dotenv import environment_with_dotenv
-from cdf_upsert.settings.resolve import resolve
+from cdf_upsert.settings.resolve import profile_of, resolve, state_directory
 
 __all__ = [
     "ClientAuth",
@@ -38,5 +38,7 @@ __all__ = [
     "Settings",
     "Target",
     "environment_with_dotenv",
+    "profile_of",
     "resolve",
+    "state_directory",
 ]

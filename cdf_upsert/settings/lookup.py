@@ -11,6 +11,8 @@ from cdf_upsert.settings.names import SETTINGS, Setting
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
+COMMAND_LINE: Final = "the command line"
+
 _QUOTES: Final = ("'", '"')
 
 
@@ -24,7 +26,7 @@ class Found:
     rank: int
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.origin})" if self.origin else self.name
+        return self.name if self.origin == COMMAND_LINE else f"{self.name} ({self.origin})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Lookup:
     def origins(self) -> tuple[Origin, ...]:
         """What was used, secrets masked, for `doctor`."""
         return tuple(
-            Origin(key, MASK if SETTINGS[key].secret else found.text, str(found))
+            Origin(key, MASK if SETTINGS[key].secret else found.text, found.name, found.origin)
             for key, found in self._used.items()
         )
 

@@ -12,7 +12,7 @@ from cdf_upsert.errors import UsageError
 from cdf_upsert.settings.addresses import target
 from cdf_upsert.settings.dotenv import FILE as DOTENV
 from cdf_upsert.settings.dotenv import read_dotenv
-from cdf_upsert.settings.lookup import Layer, Lookup
+from cdf_upsert.settings.lookup import COMMAND_LINE, Layer, Lookup
 from cdf_upsert.settings.signin import PERSONAL, Flow, SignIn, flow_of, personal_flow, provider_of
 from cdf_upsert.settings.tables import Tables, read_tables
 from cdf_upsert.settings.wires import insecure_http, network
@@ -73,6 +73,7 @@ def resolve(
     if not faults and not chosen and _is_empty(look):
         raise UsageError(_NOTHING)
 
+    look.find("profile")
     plain = insecure_http(look)
     provider = provider_of(look)
     flow = personal_flow(look, device=device) if person else flow_of(look, provider)
@@ -86,6 +87,20 @@ def resolve(
     if isinstance(credentials, Session):
         credentials = replace(credentials, remembered=_remembered(look, aim, cluster, credentials))
     return Settings(aim, credentials, wires, profile, cluster, look.origins())
+
+
+def profile_of(flags: Mapping[str, str | None], environment: Mapping[str, str], directory: Path) -> str:
+    """The name of the profile alone, for who needs nothing else.
+
+    Raises:
+        UsageError: The name is not usable, or the TOML file has no such profile.
+    """
+    faults: list[str] = []
+    tables = read_tables(directory, faults)
+    name, _ = _profile(Lookup(_layers(flags, environment, directory), faults), tables)
+    if faults:
+        raise UsageError(_sentence(faults))
+    return name
 
 
 def state_directory(environment: Mapping[str, str]) -> Path:
@@ -103,7 +118,7 @@ def _layers(flags: Mapping[str, str | None], environment: Mapping[str, str], dir
     own = {name: value for name, value in environment.items() if dotenv.get(name) != value}
     given = {key: flags.get(key.replace("-", "_")) for key in _FLAGS}
     return [
-        Layer("", given, by_key=True, prefix="--"),
+        Layer(COMMAND_LINE, given, by_key=True, prefix="--"),
         Layer("the environment", own),
         Layer(DOTENV, dotenv),
     ]
