@@ -64,7 +64,7 @@ def _is_broken(head: bytes) -> bool:
 def _holds_a_value(head: bytes) -> bool:
     from cdf_upsert.sources.nesting import Nesting  # noqa: PLC0415  Most inputs do not need it.
 
-    return Nesting(head[:1]).end(head, 0, len(head)) is not None
+    return Nesting(head[0]).end(head, 0, len(head)) is not None
 
 
 class AutoFramer:

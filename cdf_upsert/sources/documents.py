@@ -97,12 +97,11 @@ class DocumentFramer:
 
     def finish(self) -> list[Frames | Unframed]:
         """Take the end of the input."""
-        end = self._base + len(self._held)
-        if self._value is None and self._in is _In.TOP and not self._held.strip():
-            return []
-        found = self.feed(b" ")  # A space ends a number that is the last value of all.
+        found: list[Frames | Unframed] = []
+        if self._in is _In.TOP and self._value is not None and self._value.nesting.is_scalar:
+            found = self.feed(b" ")  # A number that is the last value of all ends here.
         if self._value is not None or self._in is not _In.TOP or self._held.strip():
-            found += self.abort(f"the JSON ends too early, at byte {end:,}")
+            found += self.abort(f"the JSON ends too early, at byte {self._base + len(self._held):,}")
         return found
 
     def abort(self, reason: str) -> list[Frames | Unframed]:
@@ -173,35 +172,33 @@ class DocumentFramer:
 
     def _begin(self, stop: int) -> _Value | None:
         """Go to where the next value begins; None when that is not before `stop`."""
-        depth = 0
         while True:
             self._go(self._space(stop))
             if self._at >= stop:
                 return None
-            byte = self._held[self._at : self._at + 1]
+            byte = self._held[self._at]
             match self._in:
-                case _In.TOP if byte == b"[":
+                case _In.TOP if byte == ord("["):
                     self._enter(_In.ARRAY, self._at + 1)
-                case _In.ENVELOPE if byte == b"}":
+                case _In.ENVELOPE if byte == ord("}"):
                     self._enter(_In.TOP, self._at + 1)
-                case _In.ARRAY | _In.ITEMS if byte == b",":
+                case _In.ARRAY | _In.ITEMS if byte == ord(","):
                     self._go(self._at + 1)
                     self._prefix = self._in.value + b"0,"
-                case _In.ARRAY if byte == b"]":
+                case _In.ARRAY if byte == ord("]"):
                     self._enter(_In.TOP, self._at + 1)
-                case _In.ITEMS if byte == b"]":
+                case _In.ITEMS if byte == ord("]"):
                     self._enter(_In.ENVELOPE, self._at + 1)
                 case _In.ARRAY | _In.ITEMS:
                     break
-                case _In.TOP if byte != b"{":
+                case _In.TOP if byte != ord("{"):
                     break
                 case _In.TOP | _In.ENVELOPE:
-                    depth = int(self._in is _In.ENVELOPE)
                     match items_begin(self._held, self._at, stop):
                         case Guess.NO_ENVELOPE:
                             break
                         case Guess.UNDECIDED:
-                            if Nesting(bytes(byte), depth=depth).end(self._held, self._at, stop) is None:
+                            if self._nesting(byte).end(self._held, self._at, stop) is None:
                                 return None
                             break
                         case begin:
@@ -209,7 +206,10 @@ class DocumentFramer:
                 case _:
                     assert_never(self._in)
         offset = self._base + self._at
-        return _Value(offset, self._line + 1, Nesting(bytes(byte), depth=depth), offset)
+        return _Value(offset, self._line + 1, self._nesting(byte), offset)
+
+    def _nesting(self, first: int) -> Nesting:
+        return Nesting(first, depth=1 if self._in is _In.ENVELOPE else 0)
 
     def _frame_many(self, stop: int) -> bool:
         """Frame the elements from here to the last one that ends before `stop`, if all of them can be told at once."""
