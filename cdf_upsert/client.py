@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from itertools import chain
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import quote
@@ -22,7 +23,7 @@ from isal import isal_zlib
 
 from cdf_upsert.core.comparing import Comparison
 from cdf_upsert.core.interpret import NoReply, Reply
-from cdf_upsert.core.querying import Findings, Query, queries
+from cdf_upsert.core.querying import Findings, Query, portions
 from cdf_upsert.core.record import Key, Record
 from cdf_upsert.core.stream import StreamFacts, stream_facts
 from cdf_upsert.errors import UsageError
@@ -150,7 +151,7 @@ class Client:
             LoaderError: no token can be had.
         """
         findings = Findings()
-        for query in queries(records):
+        for query in chain.from_iterable(portion.queries for portion in portions(records)):
             reply = await self.ask(query)
             if not (isinstance(reply, Reply) and reply.status == 200 and findings.add(reply.body)):
                 return None

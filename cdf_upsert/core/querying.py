@@ -4,7 +4,7 @@ Limits of one question, from the published reference of the records API (2023010
 filter, 10 containers to select from, and an answer of at most 20 MB.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -55,7 +55,15 @@ class Query:
         )
 
 
-def queries(records: Sequence[Record]) -> Iterator[Query]:
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Records that are read back together, and the questions it takes: several for many containers."""
+
+    records: Sequence[Record]
+    queries: Sequence[Query]
+
+
+def portions(records: Iterable[Record]) -> Iterator[Portion]:
     """The questions that read back `records`, no two of which have the same key.
 
     Records are asked for together only when they name exactly the same containers: whether the service
@@ -66,21 +74,27 @@ def queries(records: Sequence[Record]) -> Iterator[Query]:
         sources = tuple(sorted({bytes(each.source) for each in _decode_sources(record.text).sources}))
         groups.setdefault((record.key[0], sources), []).append(record)
     for (space, sources), group in groups.items():
-        for external_ids in _portions(group):
-            for start in range(0, len(sources), MOST_CONTAINERS):
-                yield Query(space, external_ids, sources[start : start + MOST_CONTAINERS])
+        for some in _split(group):
+            external_ids = [record.key[1] for record in some]
+            yield Portion(
+                some,
+                [
+                    Query(space, external_ids, sources[start : start + MOST_CONTAINERS])
+                    for start in range(0, len(sources), MOST_CONTAINERS)
+                ],
+            )
 
 
-def _portions(group: Sequence[Record]) -> Iterator[list[str]]:
-    portion: list[str] = []
+def _split(group: Sequence[Record]) -> Iterator[list[Record]]:
+    some: list[Record] = []
     nbytes = 0
     for record in group:
-        if len(portion) == MOST_KEYS or (portion and nbytes + len(record.text) > MOST_BYTES):
-            yield portion
-            portion, nbytes = [], 0
-        portion.append(record.key[1])
+        if len(some) == MOST_KEYS or (some and nbytes + len(record.text) > MOST_BYTES):
+            yield some
+            some, nbytes = [], 0
+        some.append(record)
         nbytes += len(record.text)
-    yield portion
+    yield some
 
 
 class _Stored(TypedDict):

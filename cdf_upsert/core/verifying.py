@@ -1,0 +1,289 @@
+"""What `verify` decides: which keys it looks at, what a reply to a question means, and what it tells at the end."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, assert_never
+
+import msgspec
+
+from cdf_upsert.core.comparing import Comparison, Different, Missing, Same
+from cdf_upsert.core.interpret import NoReply, Reply
+from cdf_upsert.core.querying import Findings
+from cdf_upsert.core.record import Failed, Failure, FailureClass, Record
+from cdf_upsert.core.traffic import Signal
+from cdf_upsert.core.wording import count, one_line, utf8
+
+SCHEMA = "cdf-upsert/verify/1"
+
+MOST_TRIES = 8
+"""Tries of one question that the service fails to answer while it answers others."""
+
+LAG_SECONDS = 6.0
+"""Until what was written before is surely visible: one or two seconds as published, sometimes a few more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How many of the keys are looked at, picked by chance: so many, so many in a hundred, or all."""
+
+    keys: int | None = None
+    percent: float | None = None
+
+
+def parse_sample(text: str) -> Sample:
+    """Read `500` or `2.5%`.
+
+    Raises:
+        ValueError: it is neither; the message is a whole sentence.
+    """
+    text = text.strip()
+    if re.fullmatch(r"[0-9]{1,15}", text) and int(text) > 0:
+        return Sample(keys=int(text))
+    found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*%", text)
+    if found and 0 < float(found[1]) <= 100:
+        return Sample(percent=float(found[1]))
+    raise ValueError(
+        f"{text!r} is neither a number of keys, such as 500, nor a percentage up to 100, such as 5%."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What is stored is among the findings."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskLater:
+    """No answer yet."""
+
+    signal: Signal
+    message: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """This question will not be answered, but others may be."""
+
+    message: str
+    status: int | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No question will be answered; `message` is the service's own."""
+
+    status: int
+    message: str
+
+
+Meaning = Answered | AskLater | NoAnswer | Refused
+
+
+def understand(reply: Reply | NoReply, findings: Findings) -> Meaning:
+    """What a reply to a question means; an answer is added to the findings.
+
+    reply                             meaning
+    200 of the known shape            answered
+    429                               ask later
+    none, 408, 5xx, other 2xx,        ask later; after some tries that others did not need there is no answer
+    and what calls itself retryable
+    401, 403, 404, 3xx                refused: the run ends
+    400 and other 4xx                 no answer: what the records name is not known, or of another type
+    """
+    if isinstance(reply, NoReply):
+        return AskLater(Signal.UNAVAILABLE, reply.message)
+    message = said(reply)
+    match reply.status:
+        case 200:
+            if findings.add(reply.body):
+                return Answered()
+            return AskLater(Signal.UNAVAILABLE, "the answer is not of the known shape", reply.retry_after)
+        case 429:
+            return AskLater(Signal.THROTTLED, message, reply.retry_after)
+        case status if status in (401, 403, 404) or 300 <= status < 400:
+            return Refused(status, message)
+        case status if 400 <= status < 500 and status != 408 and not reply.auto_retryable:
+            return NoAnswer(message, status, reply.request_id)
+        case _:
+            return AskLater(Signal.UNAVAILABLE, message, reply.retry_after)
+
+
+def said(reply: Reply) -> str:
+    """What a reply that is no answer says of the reason, on one line; its status where it says nothing."""
+    try:
+        content: Any = msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, RecursionError):
+        content = None
+    match content:
+        case {"error": {"message": str(message)}} if message.strip():
+            return one_line(" ".join(message.split()))[:1000]
+        case _:
+            return f"status {reply.status}"
+
+
+def difference(record: Record, found: Comparison | NoAnswer) -> Failed | None:
+    """A record that is not stored as it is in the input, as a line of a failed file; None when it is."""
+    match found:
+        case Same():
+            return None
+        case Missing():
+            failure = Failure(FailureClass.UNKNOWN, "nothing is stored under this key")
+        case Different(properties):
+            failure = Failure(FailureClass.UNKNOWN, f"what is stored differs in {', '.join(properties)}")
+        case NoAnswer(message, status, request_id):
+            failure = Failure(FailureClass.UNKNOWN, f"it cannot be read back: {message}", status, request_id)
+        case _:
+            assert_never(found)
+    return Failed(record.ordinal, record.place, failure, record.text, record.key)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Where the records of the inputs are; at the end of a whole run each of them is in exactly one place."""
+
+    read: int = 0
+    invalid: int = 0
+    superseded: int = 0
+    not_sampled: int = 0
+    same: int = 0
+    missing: int = 0
+    different: int = 0
+    unanswered: int = 0
+    requests: int = 0
+    throttled: int = 0
+
+    @property
+    def compared(self) -> int:
+        """How many keys are done with."""
+        return self.same + self.missing + self.different + self.unanswered
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every record that was read is accounted for."""
+        return self.read == self.invalid + self.superseded + self.not_sampled + self.compared
+
+    @property
+    def is_same(self) -> bool:
+        """Whether nothing was found that is not stored as it is in the inputs."""
+        return not (self.invalid or self.missing or self.different or self.unanswered)
+
+    def add(self, found: Comparison | NoAnswer) -> None:
+        """Count one key."""
+        match found:
+            case Same():
+                self.same += 1
+            case Missing():
+                self.missing += 1
+            case Different():
+                self.different += 1
+            case NoAnswer():
+                self.unanswered += 1
+            case _:
+                assert_never(found)
+
+
+class Outcome(StrEnum):
+    """How a verification ended; the words of its report."""
+
+    SAME = "same"
+    DIFFERENCES = "differences"
+    STOPPED = "stopped"
+    REFUSED = "refused"
+    INTERRUPTED = "interrupted"
+
+
+class _Records(msgspec.Struct, frozen=True, rename="camel"):
+    read: int
+    invalid: int
+    superseded: int
+    not_sampled: int
+    same: int
+    missing: int
+    different: int
+    unanswered: int
+
+
+class _Requests(msgspec.Struct, frozen=True):
+    sent: int
+    throttled: int
+
+
+class VerifyReport(msgspec.Struct, frozen=True, rename="camel"):
+    """What a verification tells at its end; `reason` is a whole sentence, or empty."""
+
+    schema: str
+    stream: str
+    project: str
+    base_url: str
+    started: str
+    finished: str
+    duration_seconds: float
+    outcome: Outcome
+    reason: str
+    exit_code: int
+    inputs: list[str]
+    records: _Records
+    requests: _Requests
+    differences_file: str | None
+
+
+def make_report(
+    counts: Counts,
+    *,
+    stream: str,
+    project: str,
+    base_url: str,
+    started: datetime,
+    finished: datetime,
+    outcome: Outcome,
+    reason: str,
+    exit_code: int,
+    inputs: list[str],
+    differences_file: str | None,
+) -> VerifyReport:
+    """Put the report together; `differences_file` is None when there is none."""
+    return VerifyReport(
+        SCHEMA,
+        stream,
+        project,
+        base_url,
+        started.isoformat(timespec="milliseconds"),
+        finished.isoformat(timespec="milliseconds"),
+        round((finished - started).total_seconds(), 3),
+        outcome,
+        reason,
+        exit_code,
+        [utf8(name) for name in inputs],
+        _Records(
+            counts.read,
+            counts.invalid,
+            counts.superseded,
+            counts.not_sampled,
+            counts.same,
+            counts.missing,
+            counts.different,
+            counts.unanswered,
+        ),
+        _Requests(counts.requests, counts.throttled),
+        None if differences_file is None else utf8(differences_file),
+    )
+
+
+def summary(counts: Counts) -> str:
+    """The verification in one line."""
+    parts = [f"{counts.same:,} same"]
+    for number, word in (
+        (counts.missing, "missing"),
+        (counts.different, "different"),
+        (counts.unanswered, "without an answer"),
+        (counts.invalid, "not fit to be sent"),
+        (counts.superseded, "superseded by a later version"),
+        (counts.not_sampled, "not in the sample"),
+    ):
+        if number:
+            parts.append(f"{number:,} {word}")
+    return f"{count(counts.read, 'record')} read: {', '.join(parts)}."
