@@ -1,0 +1,112 @@
+"""Facts and the state that they add up to."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdf_upsert.core.standing import Checkpoint
+from cdf_upsert.journal import facts
+from tests.records import make_record
+
+spans = st.lists(
+    st.tuples(st.integers(0, 50), st.integers(1, 8)).map(lambda s: (s[0], s[0] + s[1])), max_size=25
+)
+
+
+@given(spans)
+def test_spans_are_the_set_of_their_members(given_spans: list[facts.Span]) -> None:
+    """Whatever the order in which spans come, they hold the same ordinals as a plain set, in the fewest spans."""
+    grown, plain = facts.Spans(), set()
+    for span in given_spans:
+        grown.add(span)
+        plain.update(range(*span))
+        held = list(grown)
+        assert [i for first, end in held for i in range(first, end)] == sorted(plain)
+        assert all(end < first for (_, end), (first, _) in zip(held, held[1:], strict=False))
+        assert grown.front == next(i for i in range(200) if i not in plain)
+        assert all(grown.covers((i, i + 1)) == (i in plain) for i in range(60))
+
+
+@given(st.sets(st.integers(0, 40)).flatmap(lambda some: st.permutations(sorted(some))))
+def test_ordinals_in_any_order_become_their_spans(ordinals: list[int]) -> None:
+    """Spans hold exactly the ordinals that they were made of."""
+    assert [i for first, end in facts.spans_of(list(ordinals)) for i in range(first, end)] == sorted(ordinals)
+
+
+@given(st.sets(st.integers(0, 40), min_size=1).flatmap(lambda some: st.permutations(sorted(some))))
+def test_a_sent_batch_is_in_doubt_key_by_key(ordinals: list[int]) -> None:
+    """However the records of a batch are arranged, each key is in doubt under its own ordinal."""
+    state = facts.State()
+    state.apply(1, facts.sent(7, [make_record(i, f"key-{i}") for i in ordinals]))
+    assert state.in_doubt() == {("s", f"key-{i}"): i for i in ordinals}
+
+
+def test_of_two_versions_in_doubt_the_newer_counts() -> None:
+    """A key that may have landed in two versions is in doubt under the higher ordinal."""
+    state = facts.State()
+    state.apply(1, facts.sent(1, [make_record(8, "a")]))
+    state.apply(2, facts.sent(1, [make_record(3, "a")]))
+    assert state.in_doubt() == {("s", "a"): 8}
+
+
+def test_the_checkpoint_is_the_last_one_before_which_all_is_settled() -> None:
+    """Places that reading has passed wait until everything before them is settled."""
+    state = facts.State()
+    state.read.extend([Checkpoint(2), Checkpoint(4), Checkpoint(6)])
+    state.apply(1, facts.Settled([(2, 5)], 3, 0, None, []))
+    assert state.move() is None
+    state.apply(1, facts.Settled([(0, 2)], 2, 0, None, []))
+    assert state.move() == facts.Moved(Checkpoint(4))
+    assert list(state.read) == [Checkpoint(6)]
+
+
+every_fact = [
+    facts.sent(3, [make_record(0, "ä"), make_record(1, 'b"')]),
+    facts.Settled([(0, 2), (5, 6)], 2, 1, 3, [facts.sent(4, [make_record(7, "c")])]),
+    facts.Settled([], 0, 0, None, []),
+    facts.Moved(Checkpoint(2, 1)),
+    facts.Counted(99),
+    facts.Heard(0, 1 << 40, 0xFFFFFFFF),
+]
+
+
+@pytest.mark.parametrize("fact", every_fact, ids=lambda fact: type(fact).__name__)
+def test_a_fact_is_read_as_it_was_written(fact: facts.Fact) -> None:
+    """What goes into an entry comes out of it, and means the same."""
+    (read,) = facts.facts_of(facts.entry_of([facts.encode(fact)]))
+    one, other = facts.State(), facts.State()
+    one.apply(1, fact)
+    other.apply(1, read)
+    assert type(read) is type(fact)
+    assert facts.encode_snapshot(one.snapshot()) == facts.encode_snapshot(other.snapshot())
+
+
+def test_a_snapshot_holds_the_state() -> None:
+    """A state that is made of its snapshot goes on like the one that it was taken of."""
+    state = facts.State()
+    for fact in every_fact:
+        state.apply(2, fact)
+    again = facts.State.of(facts.decode_snapshot(facts.encode_snapshot(state.snapshot())))
+    assert again.snapshot() == state.snapshot()
+    assert again.in_doubt() == state.in_doubt() != {}
+
+
+@pytest.mark.parametrize(
+    "broken", [b"", b"junk", facts.entry_of([b'{"type":"sent"}']), facts.entry_of([b"{"])]
+)
+def test_a_broken_entry_is_told(broken: bytes) -> None:
+    """What is no entry raises, and is never taken for one."""
+    with pytest.raises(ValueError, match="."):
+        facts.facts_of(broken)
+
+
+def test_closed_batches_of_earlier_runs_are_forgotten() -> None:
+    """A batch that an earlier run left open is let go as soon as all its records are settled."""
+    state = facts.State()
+    state.apply(1, facts.sent(1, [make_record(0, "a"), make_record(1, "b")]))
+    state.apply(2, facts.Settled([(0, 1)], 1, 0, None, []))
+    state.forget_closed()
+    assert state.in_doubt() == {("s", "b"): 1}
+    state.apply(2, facts.Settled([(1, 2)], 1, 0, None, []))
+    state.forget_closed()
+    assert state.open == {}
