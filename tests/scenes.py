@@ -30,7 +30,7 @@ from tests.core.test_grouping import a_failure
 
 DAWN = datetime(2026, 5, 28, 12, 0, tzinfo=UTC)
 FAILED = [
-    a_failure("Unknown property 'b'", ordinal=11, key=("weather", "EWR-2")),
+    a_failure("Unknown property '[b]'", ordinal=11, key=("weather", "EWR-2")),
     a_failure("Unknown property 'a'", ordinal=41, key=("weather", "EWR-3")),
 ]
 
@@ -49,11 +49,11 @@ BEGUN: list[Step] = [
 WAITS: list[Step] = [*BEGUN, Waiting(18, "quota spent", 280), 28.0]
 TELLS: list[Step] = [
     InputOpened("a.ndjson", "ndjson", 1_000_000),
-    Notice(1, "The journal stands in .cdf-upsert/demo."),
+    Notice(1, "The journal stands in .cdf-upsert/[demo]."),
     Retrying(2, 5, "unavailable", "busy\x1b[2J", 1.25),
     BatchReplied(3, 202, 0.125, 24_000, 2, "r-1"),
     BatchReplied(3, None, 60, 24_000, 1),
-    Waiting(4, "quota spent", 256),
+    Waiting(4, "quota\x07 spent", 256),
 ]
 ENDS: list[Step] = [
     *BEGUN,
@@ -70,7 +70,14 @@ QUICK: list[Step] = [
 ]
 LONG: list[Step] = [*BEGUN, *(float(second) for second in range(11, 601))]
 
-SCENES = {"begun": BEGUN, "waits": WAITS, "tells": [*TELLS, 10.0], "ends": ENDS, "quick": QUICK, "long": LONG}
+SCENES = {
+    "begun": BEGUN,
+    "waits": WAITS,
+    "tells": [*TELLS[:1], 0.5, *TELLS[1:], 10.0],
+    "ends": ENDS,
+    "quick": QUICK,
+    "long": LONG,
+}
 COMMAND = ["cdf-upsert", "load", "demo"]
 
 

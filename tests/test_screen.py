@@ -82,8 +82,8 @@ def test_the_end_on_a_terminal():
     """At the end the bar is gone, the cursor is back, and failures, summary and next step stand there."""
     written, lines = watch("ends", columns=120)
     assert lines == [
-        "count  failed as       message               for example",
-        "    2  rejected (400)  Unknown property 'b'  a.ndjson line 12, key weather/EWR-2",
+        "count  failed as       message                 for example",
+        "    2  rejected (400)  Unknown property '[b]'  a.ndjson line 12, key weather/EWR-2",
         (
             "19,995 accepted, 2 failed, 3 superseded of 20,000 records in 20 s (1,000/s, 72 kB sent). "
             "Failed: demo/failed.ndjson"
@@ -98,13 +98,13 @@ def test_the_log_above_the_bar():
     _, lines = watch("tells", columns=100, verbosity="verbose")
     assert lines[:3] == [
         "2026-05-28T12:00:00.000Z Reading a.ndjson (ndjson, 1.0 MB).",
-        "2026-05-28T12:00:01.000Z The journal stands in .cdf-upsert/demo.",
+        "2026-05-28T12:00:01.000Z The journal stands in .cdf-upsert/[demo].",
         r"2026-05-28T12:00:02.000Z Trying 5 records again in 1.2 s: unavailable (busy\x1b[2J).",
     ]
     assert lines[-3:] == [
         "0:10 so far",
         "0 accepted  0/s  1 of 4 requests under way",
-        "Waiting: quota spent, next try in 4:06",
+        r"Waiting: quota\x07 spent, next try in 4:06",
     ]
 
 
@@ -132,7 +132,7 @@ def test_plain_lines_on_a_terminal():
     """Plain lines can be asked for on a terminal too, and nothing is drawn there."""
     written, lines = watch("ends", progress="plain", columns=120)
     assert b"\x1b" not in written
-    assert lines[1] == "  2 rejected (400): Unknown property 'b'"
+    assert lines[1] == "  2 rejected (400): Unknown property '[b]'"
 
 
 def test_a_quick_load_draws_no_bar():
@@ -175,7 +175,7 @@ def test_a_short_load_in_ci():
 def test_the_end_in_ci():
     """In a log the failures are plain lines before the summary."""
     assert play(ENDS)[1:] == [
-        "  2 rejected (400): Unknown property 'b'",
+        "  2 rejected (400): Unknown property '[b]'",
         "    for example a.ndjson line 12, key weather/EWR-2",
         (
             "19,995 accepted, 2 failed, 3 superseded of 20,000 records in 20 s (1,000/s, 72 kB sent). "
@@ -188,7 +188,7 @@ def test_the_end_in_ci():
 def test_no_progress():
     """`none` leaves the notices and the summary."""
     lines = play([*LONG, *TELLS, Ended(600, Outcome.FAILURES, "", 0)], Showing(Progress.NONE))
-    assert lines[0].endswith("The journal stands in .cdf-upsert/demo.")
+    assert lines[0].endswith("The journal stands in .cdf-upsert/[demo].")
     assert not any("% done" in line for line in lines)
 
 

@@ -44,11 +44,8 @@ class Bar:
         if not self._live.is_started:
             self._live.start()
         drawn = draw(self._view(now), self._console.width, ascii_only=self._console.options.ascii_only)
-        if self._lines:
-            self._live.update(drawn)
-            self._pass_on()
-        else:
-            self._live.update(drawn, refresh=True)
+        self._pass_on()
+        self._live.update(drawn, refresh=True)
 
     def close(self) -> None:
         """Wipe the bar, show the cursor again, and say what is left to say."""
