@@ -241,7 +241,7 @@ class _Compiler:
                 raise at(f"{place}.window", "expected a number from 1 on")
             if function not in FUNCTIONS:
                 raise at(f"{place}.function", f"expected one of {', '.join(FUNCTIONS)}")
-            found[name] = Moving(path, window, function, f"{place}.bucketsPath")
+            found[name] = Moving(path, window, function, f"{place}.bucketsPath", self._names)
         return found
 
     def _filter_buckets(self, content: dict[str, Any], where: str, depth: int) -> Make:

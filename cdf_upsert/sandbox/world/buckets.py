@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Container as Known
 from typing import Any
 
 from cdf_upsert.sandbox.world.filters import Predicate
@@ -20,8 +21,8 @@ class Aggregate(ABC):
         """Take one record in."""
 
     @abstractmethod
-    def result(self) -> dict[str, Any]:
-        """What has come of it."""
+    def result(self) -> dict[str, Any] | None:
+        """What has come of it; None for a number that there is not, such as the least of nothing."""
 
 
 Make = Callable[[], Aggregate]
@@ -42,7 +43,8 @@ class Level:
 
     def result(self) -> dict[str, Any]:
         """What has come of it."""
-        return {name: part.result() for name, part in self._parts.items()}
+        results = {name: part.result() for name, part in self._parts.items()}
+        return {name: result for name, result in results.items() if result is not None}
 
 
 MakeLevel = Callable[[], Level]
@@ -66,7 +68,7 @@ class Count(Aggregate):
 
 
 class Extreme(Aggregate):
-    """The least or the greatest; of nothing at all it is 0, for the schema knows no null."""
+    """The least or the greatest value."""
 
     def __init__(self, get: Get, word: str) -> None:
         self._get = get
@@ -79,13 +81,13 @@ class Extreme(Aggregate):
         for value in each(self._get(row)):
             self._best = value if self._best is None else self._pick(self._best, value)
 
-    def result(self) -> dict[str, Any]:
-        """What has come of it."""
-        return {self._word: self._best or 0}
+    def result(self) -> dict[str, Any] | None:
+        """What has come of it; the schema knows no null, so there is no result of nothing."""
+        return None if self._best is None else {self._word: self._best}
 
 
 class Total(Aggregate):
-    """The sum or the average; of nothing at all it is 0."""
+    """The sum or the average."""
 
     def __init__(self, get: Get, word: str) -> None:
         self._get = get
@@ -103,12 +105,12 @@ class Total(Aggregate):
             else:
                 _add_exactly(self._parts, value)
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Any] | None:
         """What has come of it."""
         total: float = self._exact + math.fsum(self._parts) if self._parts else self._exact
         if self._word == "sum":
             return {"sum": total}
-        return {"avg": total / self._values if self._values else 0}
+        return {"avg": total / self._values} if self._values else None
 
 
 def _add_exactly(parts: list[float], value: float) -> None:
@@ -233,66 +235,69 @@ class Filters(Aggregate):
 
 
 class Moving:
-    """A function of the buckets before each bucket of a histogram."""
+    """A function over a window of buckets that ends with each bucket of a histogram."""
 
-    def __init__(self, path: str, window: int, function: str, where: str) -> None:
+    def __init__(self, path: str, window: int, function: str, where: str, known: Known[str]) -> None:
+        """`known` are the names of all aggregates of the request, when it is asked."""
         self._path = path
         self._window = window
         self._function = FUNCTIONS[function]
         self._where = where
+        self._known = known
 
     def over(self, buckets: Sequence[dict[str, Any]]) -> list[float]:
-        """The function's value for each bucket: over up to `window` buckets before it, of nothing it is 0."""
-        values = [_follow(bucket, self._path, self._where) for bucket in buckets]
-        return [self._function(values[max(0, index - self._window) : index]) for index in range(len(values))]
+        """The function's value for each bucket: over it and those before it, as many as the window holds."""
+        values = [self._follow(bucket) for bucket in buckets]
+        return [self._function(values[max(0, end - self._window) : end]) for end in range(1, len(values) + 1)]
+
+    def _follow(self, bucket: dict[str, Any]) -> float:
+        """The number at a path `name[key]>name>_count` in a bucket's result; what is missing counts as 0."""
+        here: dict[str, Any] = bucket
+        for step in self._path.split(">"):
+            if step == "_count":
+                return float(here["count"])
+            name, bracket, key = step.partition("[")
+            if name not in self._known:
+                raise at(self._where, f"`{name[:60]}` is not an aggregate of this request")
+            found = here.get("aggregates", {}).get(name)
+            if found is not None and bracket:
+                found = _pick(found, key.removesuffix("]").strip("\"'"))
+            if found is None:
+                return 0
+            here = found
+        value = next((here[word] for word in _RESULTS if word in here), None)
+        if value is None:
+            raise at(self._where, f"`{self._path[:60]}` does not lead to a number")
+        return float(value)
+
+
+def _pick(result: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """The bucket of a key in a result with buckets."""
+    buckets: list[dict[str, Any]] = next((result[word] for word in _LISTS if word in result), [])
+    return next((one for one in buckets if str(one.get("value", one.get("intervalStart"))) == key), None)
+
+
+def _average(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if len(values) > 1 else 0
 
 
 def _linear(values: Sequence[float]) -> float:
+    if len(values) < 2:
+        return 0
     weights = range(1, len(values) + 1)
-    return (
-        sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
-        if values
-        else 0
-    )
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
 
 
+# The averages of a single bucket are 0, as the API's reference has it: they need two.
 FUNCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
-    "MovingFunctions.max": lambda values: max(values, default=0),
-    "MovingFunctions.min": lambda values: min(values, default=0),
+    "MovingFunctions.max": max,
+    "MovingFunctions.min": min,
     "MovingFunctions.sum": sum,
-    "MovingFunctions.unweightedAvg": lambda values: sum(values) / len(values) if values else 0,
+    "MovingFunctions.unweightedAvg": _average,
     "MovingFunctions.linearWeightedAvg": _linear,
 }
 _RESULTS = ("count", "min", "max", "avg", "sum", "fnValue")
 _LISTS = ("uniqueValueBuckets", "numberHistogramBuckets", "timeHistogramBuckets", "filterBuckets")
-
-
-def _follow(bucket: dict[str, Any], path: str, where: str) -> float:
-    """The number at a path `name[key]>name>_count` in a bucket's result; a missing bucket counts as 0."""
-    here: dict[str, Any] | None = bucket
-    for step in path.split(">"):
-        if here is None:
-            return 0
-        if step == "_count":
-            return float(here["count"])
-        name, bracket, key = step.partition("[")
-        found = here.get("aggregates", {}).get(name)
-        if found is None:
-            raise at(where, f"`{path}` leads nowhere")
-        if bracket:
-            listed = next((found[word] for word in _LISTS if word in found), ())
-            wanted = key.removesuffix("]").strip("\"'")
-            here = next(
-                (one for one in listed if str(one.get("value", one.get("intervalStart"))) == wanted), None
-            )
-        else:
-            here = found
-    if here is None:
-        return 0
-    value = next((here[word] for word in _RESULTS if word in here), None)
-    if value is None:
-        raise at(where, f"`{path}` does not lead to a number")
-    return float(value)
 
 
 def each(value: Any) -> Iterable[Any]:

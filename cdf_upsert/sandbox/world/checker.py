@@ -166,15 +166,16 @@ def _check_times(
     values: Sequence[Any], field: str, name: str, pattern: re.Pattern[str], fault: str, *, is_list: bool
 ) -> None:
     """Hold all times of one property against their pattern, in one call."""
-    found = [value for one in values if (value := getattr(one, field)) is not UNSET]
-    texts = [text for value in found for text in value] if is_list else found
+    found = [
+        (index, value) for index, one in enumerate(values) if (value := getattr(one, field)) is not UNSET
+    ]
+    texts = [text for _, value in found for text in value] if is_list else [value for _, value in found]
     whole = "\n".join([*texts, ""])
     if pattern.fullmatch(whole) and whole.count("\n") == len(texts):
         return
-    for index, one in enumerate(values):
-        value = getattr(one, field)
+    for index, value in found:
         for position, text in enumerate(value if is_list else [value]):
-            if text is not UNSET and ("\n" in text or not pattern.fullmatch(f"{text}\n")):
+            if "\n" in text or not pattern.fullmatch(f"{text}\n"):
                 raise Fault(index, f"{name}[{position}]" if is_list else name, fault)
 
 
