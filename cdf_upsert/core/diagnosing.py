@@ -40,6 +40,7 @@ def diagnostic_of(event: Event, verbosity: Verbosity) -> Diagnostic | None:
 
 
 def _detail(event: Event) -> Diagnostic | None:
+    fields: dict[str, Any]
     match event:
         case InputOpened(path, format_, nbytes):
             length = "" if nbytes is None else f", {size(nbytes)}"
