@@ -17,6 +17,9 @@ from cdf_upsert.core.wording import count, one_line, utf8
 
 SCHEMA = "cdf-upsert/verify/1"
 
+UNREACHABLE_TRIES = 4
+"""Tries to reach a service that was never reached: it is more likely misspelt than down."""
+
 MOST_TRIES = 8
 """Tries of one question that the service fails to answer while it answers others."""
 
@@ -56,11 +59,12 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class AskLater:
-    """No answer yet."""
+    """No answer yet. `reached` tells whether a connection to the service came about."""
 
     signal: Signal
     message: str
     retry_after: float | None = None
+    reached: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ def understand(reply: Reply | NoReply, findings: Findings) -> Meaning:
     400 and other 4xx                 no answer: what the records name is not known, or of another type
     """
     if isinstance(reply, NoReply):
-        return AskLater(Signal.UNAVAILABLE, reply.message)
+        return AskLater(Signal.UNAVAILABLE, reply.message, reached=reply.sent)
     message = said(reply)
     match reply.status:
         case 200:
@@ -123,6 +127,15 @@ def said(reply: Reply) -> str:
             return one_line(" ".join(message.split()))[:1000]
         case _:
             return f"status {reply.status}"
+
+
+def may_not_read(stream: str, project: str, message: str) -> str:
+    """What a 403 means for who only reads, and the mend."""
+    return (
+        f"The sign-in works, but has no permission to read the records of stream {stream} in project {project} "
+        f'("{message}"). Ask an administrator of the project for a group with streamRecordsAcl:READ and '
+        "dataModelsAcl:READ for your spaces, and that your sign-in is a member of it."
+    )
 
 
 def difference(record: Record, found: Comparison | NoAnswer) -> Failed | None:

@@ -24,6 +24,7 @@ from cdf_upsert.core.traffic import Observation, Signal
 from cdf_upsert.core.verifying import (
     LAG_SECONDS,
     MOST_TRIES,
+    UNREACHABLE_TRIES,
     Answered,
     AskLater,
     Counts,
@@ -129,7 +130,7 @@ class Verification:
         """Read the inputs twice, and compare; `counts` tells what was found, also when it ends early.
 
         Raises:
-            UsageError: an input has changed between the two readings.
+            UsageError: an input has changed between the two readings, or the service is not there.
             RefusedError: the service refuses every question.
             UnavailableError: it answered none for as long as the patience lasts.
             LoaderError: the counts do not add up, or no token can be had.
@@ -261,8 +262,10 @@ class Verification:
                         return none
                     case Refused(status, message):
                         raise RefusedError(self._explain(status, message))
-                    case AskLater(signal, message):
+                    case AskLater(signal, message, _, reached):
                         in_row += 1
+                        if not reached and not self._answers and in_row >= UNREACHABLE_TRIES:
+                            raise UsageError(message)
                         tries += signal is not Signal.THROTTLED and self._answers > others
                         if tries >= MOST_TRIES:
                             return NoAnswer(message)
