@@ -172,14 +172,14 @@ def broken(hours: list[dict[str, Any]]) -> bytes:
         hour = next(left)
         return encode({**hour, "sources": [present({**hour["sources"][0], **members})]})
 
-    def warm(temperature: float | str) -> Properties:
-        return {**hours[0]["sources"][0]["properties"], "temperature": temperature}
+    def measured(**properties: object) -> Properties:
+        return {**hours[0]["sources"][0]["properties"], **properties}
 
     cut = good()
     first_half, second_half = good().split(b',"sources"')
     twice = next(left)
     lines = [
-        good(),  # It also teaches a sandbox that is not strict what a temperature is.
+        good(),
         good() + b"\r",
         b"",
         b"EWR,2013-02-15T05:00:00Z,39.02",
@@ -211,8 +211,9 @@ def broken(hours: list[dict[str, Any]]) -> bytes:
         altered(externalId="weather:\0"),
         altered(externalId="weather:?").replace(b"?", b"\\ud83d"),  # Half a pair of surrogates.
         encode(twice),
-        altered_source(properties=warm("warm")),  # Only the service can know that this is wrong.
-        encode({**twice, "sources": [{**twice["sources"][0], "properties": warm(-40.0)}]}),
+        # No loader looks into properties, and no service takes this text, whatever it has learnt before.
+        altered_source(properties=measured(remark="calm\0")),
+        encode({**twice, "sources": [{**twice["sources"][0], "properties": measured(temperature=-40.0)}]}),
         altered(externalId='weather:Øresund \N{SNOWFLAKE} \\ "0"'),
         good(),
     ]

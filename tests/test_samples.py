@@ -1,5 +1,6 @@
 """The samples: made from their data set, loaded by the real command, reported as `samples/expected/` says."""
 
+import base64
 import json
 import os
 import re
@@ -62,8 +63,29 @@ def test_a_sample_is_reported_as_expected(name: str, tmp_path: Path) -> None:
     assert stable(json.loads((tmp_path / "run" / "report.json").read_text())) == expected["report"]
     failed = tmp_path / "run" / "failed.ndjson"
     lines = failed.read_text().splitlines() if failed.exists() else []
-    assert sorted(map(told, lines), key=lambda line: line["offset"]) == expected["failed"]
+    assert sorted(map(told, lines), key=lambda line: line["line"]) == expected["failed"]
     assert "Traceback" not in finished.stderr
+
+
+def test_a_failed_line_holds_the_bytes_that_were_read(tmp_path: Path) -> None:
+    """Each line of the failed file tells where its record stands, and holds the bytes that stand there."""
+    content = (SAMPLES / "broken.ndjson").read_bytes()
+    run((SCRIPT, "load", "--sandbox", "--run-dir", "run", "demo", SAMPLES / "broken.ndjson"), tmp_path)
+
+    lines = (tmp_path / "run" / "failed.ndjson").read_bytes().splitlines()
+    assert lines
+    for line in lines:
+        failed = json.loads(line)
+        source = failed["source"]
+        stood = content[source["offset"] : source["offset"] + source["length"]]
+        assert content.split(b"\n")[source["line"] - 1] == stood
+        match failed:
+            case {"record": _}:
+                assert line.endswith(b',"record":' + stood + b"}")
+            case {"raw": raw}:
+                assert raw.encode() == stood
+            case {"rawBase64": raw}:
+                assert base64.b64decode(raw) == stood
 
 
 def test_the_table_of_broken_lines_is_the_truth() -> None:
