@@ -1,6 +1,7 @@
 """The API's paths: which methods each has, what access they need, and who answers."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from cdf_upsert.sandbox.call import Call, Endpoint
 from cdf_upsert.sandbox.faults import WRITES
@@ -79,6 +80,13 @@ def _models(name: str) -> Callable[[Call], Reply]:
     return answer
 
 
+def _parts(word: Literal["constraints", "indexes"]) -> dict[str, Endpoint]:
+    def answer(call: Call) -> Reply:
+        return json_reply(call.service.world.models.delete_parts(word, call.body, call.now))
+
+    return {"POST": Endpoint("models", "dataModelsAcl:WRITE", answer)}
+
+
 def _none(call: Call) -> Reply:
     raise AssertionError(f"{call.path} is a write and is answered elsewhere")
 
@@ -126,5 +134,7 @@ ENDPOINTS: dict[str, dict[str, Endpoint]] = {
     },
     f"{_PROJECT}/models/containers/byids": _model("containers_by_ids", "READ"),
     f"{_PROJECT}/models/containers/delete": _model("delete_containers", "WRITE"),
+    f"{_PROJECT}/models/containers/constraints/delete": _parts("constraints"),
+    f"{_PROJECT}/models/containers/indexes/delete": _parts("indexes"),
     "/api/v1/token/inspect": {"GET": Endpoint("inspect", "", _inspect, reads_body=False)},
 }

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct
@@ -14,8 +14,6 @@ from cdf_upsert.sandbox.world.checker import Checker, value_type
 from cdf_upsert.sandbox.world.definitions import Container, Property, PropertyType, Space
 from cdf_upsert.sandbox.world.refusal import Refusal, at, decode
 from cdf_upsert.sandbox.world.store import Store
-
-_Items = Annotated[list[Any], Meta(min_length=1, max_length=100)]
 
 
 class _Spaces(Struct):
@@ -35,6 +33,16 @@ class _ContainerId(Struct, frozen=True, rename="camel"):
     external_id: str
 
 
+class _PartId(Struct, frozen=True, rename="camel"):
+    space: str
+    container_external_id: str
+    identifier: str
+
+
+class _PartIds(Struct):
+    items: Annotated[list[_PartId], Meta(min_length=1, max_length=10)]
+
+
 class _SpaceIds(Struct):
     items: Annotated[list[_SpaceId], Meta(min_length=1, max_length=100)]
 
@@ -47,6 +55,7 @@ _SPACES = msgspec.json.Decoder(_Spaces)
 _CONTAINERS = msgspec.json.Decoder(_Containers)
 _SPACE_IDS = msgspec.json.Decoder(_SpaceIds)
 _CONTAINER_IDS = msgspec.json.Decoder(_ContainerIds)
+_PART_IDS = msgspec.json.Decoder(_PartIds)
 
 
 @dataclass(slots=True)
@@ -224,6 +233,20 @@ class Models:
             self._store.delete_container(kept.id)
         return {"items": [{"space": kept.key[0], "externalId": kept.key[1]} for kept in found]}
 
+    def delete_parts(self, word: Literal["constraints", "indexes"], body: bytes, now: int) -> dict[str, Any]:
+        """Delete constraints or indexes of containers, and name those that were there."""
+        gone = []
+        for one in decode(body, _PART_IDS).items:
+            kept = self.containers.get((one.space, one.container_external_id))
+            parts = getattr(kept.definition, word) if kept is not None else None
+            if kept is None or not parts or one.identifier not in parts:
+                continue
+            left = {name: part for name, part in parts.items() if name != one.identifier}
+            definition = msgspec.structs.replace(kept.definition, **{word: left})
+            self.put_container(definition, now, learnt=kept.learnt)
+            gone.append(msgspec.to_builtins(one))
+        return {"items": gone}
+
     def _find(self, body: bytes) -> list[KeptContainer]:
         items = decode(body, _CONTAINER_IDS).items
         _check_ids(items)
@@ -310,7 +333,7 @@ def _page(
     after = ""
     if cursor is not None:
         try:
-            after = base64.urlsafe_b64decode(cursor.encode()).decode()
+            after = base64.b64decode(cursor.encode(), b"-_", validate=True).decode()
         except ValueError:
             raise Refusal(400, "The cursor is not one of this service.") from None
     rest = [key for key in keys if key > after]
