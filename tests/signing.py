@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -162,12 +162,14 @@ async def answering(reply: bytes, received: list[bytes] | None = None) -> AsyncI
     """A server on loopback that gives every request the same bytes; yields its address."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        if received is not None:
-            received.append(head)
-        writer.write(reply)
-        await writer.drain()
-        writer.close()
+        with closing(writer), suppress(OSError, asyncio.IncompleteReadError):
+            head = await reader.readexactly(1)
+            if head != b"\x16":  # Not TLS, which never sends a line.
+                head += await reader.readuntil(b"\r\n\r\n")
+            if received is not None:
+                received.append(head)
+            writer.write(reply)
+            await writer.drain()
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     async with server:
