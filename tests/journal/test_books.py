@@ -148,7 +148,7 @@ def test_what_is_known_after_any_end_is_what_was_written_down(data) -> None:
         journal.close()
 
 
-def settle(
+def settle(  # noqa: PLR0917  All of it is one step of the law.
     runner: asyncio.Runner,
     journal: Journal,
     model: Model,
