@@ -12,13 +12,13 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.harness import ROOT, FailedRunError, Finished, Server, run
+from tests.benchmarks.harness import ROOT, Command, FailedRunError, Finished, Server, run
 
 PYTHON = sys.executable
 LOADER = (PYTHON, "-m", "cdf_upsert")
 SCRIPT = Path(PYTHON).with_name("cdf-upsert")
 IMPORT_TYPER = (PYTHON, "-c", "import typer")
-TOKEN = {"LOGIN_FLOW": "token", "CDF_TOKEN": "benchmark"}
+TOKEN = {"LOGIN_FLOW": "token", "CDF_TOKEN": "not-a-secret"}
 BATCH = 1000
 STANDSTILL = 30
 """Seconds without a request after which a load that is to be killed is taken to have ended by itself."""
@@ -37,7 +37,7 @@ class Size:
 
 
 FULL = Size(sdk=200_000, small=23_000, large=2_300_000, failing=(4_000, 22_000), turns=3, starts=21)
-QUICK = Size(sdk=20_000, small=23_000, large=230_000, failing=(1_000, 4_000), turns=1, starts=5)
+QUICK = Size(sdk=50_000, small=23_000, large=230_000, failing=(1_000, 4_000), turns=1, starts=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class Bench:
         file = self._input(f"refused-{amount}.ndjson", amount)
         self._server.begin(status=400)
         with tempfile.TemporaryDirectory(dir=self._directory) as runs:
-            finished = self._loader(file, Path(runs), exit_code=3)
+            finished = self._loader(file, Path(runs), "--max-failures", str(amount), exit_code=3)
         expect(amount, finished, "failed")
         return finished
 
@@ -199,13 +199,13 @@ class Bench:
         self,
         file: Path,
         runs: Path,
-        *,
+        *more: str,
         exit_code: int = 0,
         meanwhile: Callable[[subprocess.Popen[bytes]], None] | None = None,
     ) -> Finished:
         target = ("--base-url", self._server.url, "--project", "bench")
         options = ("--concurrency", "8", "--progress", "none", "--run-dir", runs / "run", "--json")
-        command = (*LOADER, "load", *target, *options, "bench", file)
+        command: Command = (*LOADER, "load", *target, *options, *more, "bench", file)
         return run(
             command, directory=self._directory, environment=TOKEN, exit_code=exit_code, meanwhile=meanwhile
         )

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 STREAM = {
     "externalId": "bench",
     "createdTime": 0,
-    "createdFromTemplate": "BasicLiveData",
+    "createdFromTemplate": "Benchmark",
     "type": "Mutable",
     "settings": {
         "lifecycle": {"retainedAfterSoftDelete": "P1D"},
@@ -24,7 +24,7 @@ STREAM = {
         },
     },
 }
-"""What `GET /streams/{id}` shows: a mutable stream with room for every benchmark."""
+"""What `GET /streams/{id}` shows: a mutable stream with room for every benchmark, of no template that has quotas."""
 
 REASONS = {200: b"OK", 202: b"Accepted", 400: b"Bad Request", 404: b"Not Found"}
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
