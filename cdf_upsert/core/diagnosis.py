@@ -278,4 +278,5 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size or (seconds >= size and unit != "minute"):
             count = round(seconds / size)
             return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
-    return f"{round(seconds)} seconds"
+    count = round(seconds)
+    return f"{count} second" if count == 1 else f"{count} seconds"
