@@ -1,0 +1,210 @@
+"""Reading back: pages, sorting, selected properties, types, times and the change feed."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdf_upsert.sandbox.world import Operation, Refusal
+from tests.sandbox.builders import CONTAINER, NOW, declared_world, encode, items, record, upsert, write
+
+ALL = [{"source": CONTAINER, "properties": ["*"]}]
+DAY = 86_400_000
+
+
+def ask(world, *, stream="events", now=NOW, **body):
+    return world.filter(stream, encode(body), now)
+
+
+def names(page) -> list[str]:
+    return [one["externalId"] for one in page["items"]]
+
+
+def refused(world, **body) -> str:
+    with pytest.raises(Refusal) as caught:
+        ask(world, **body)
+    assert caught.value.status == 400
+    return caught.value.message
+
+
+def test_a_page_has_ten_records_unless_told():
+    """The limit is 10 by default, and from 1 to 1000."""
+    world = declared_world()
+    upsert(world, *(record(f"r{n:03}", int64=n) for n in range(30)))
+    assert len(ask(world)["items"]) == 10
+    assert len(ask(world, limit=1000)["items"]) == 30
+    for wrong in (0, 1001, "5", 1.5):
+        assert "limit" in refused(world, limit=wrong)
+
+
+def test_only_selected_properties_are_shown():
+    """Without sources no values are shown; with names only those; with a star all of the container."""
+    world = declared_world()
+    upsert(world, record("a", int64=1, text="x"))
+    assert ask(world)["items"][0]["properties"] == {}
+    some = [{"source": CONTAINER, "properties": ["int64", "boolean"]}]
+    assert ask(world, sources=some)["items"][0]["properties"] == {"plant": {"pump": {"int64": 1}}}
+    assert ask(world, sources=ALL)["items"][0]["properties"] == {"plant": {"pump": {"int64": 1, "text": "x"}}}
+    assert "no property `nope`" in refused(world, sources=[{"source": CONTAINER, "properties": ["nope"]}])
+    assert "does not exist" in refused(
+        world, sources=[{"source": CONTAINER | {"externalId": "nope"}, "properties": ["*"]}]
+    )
+    assert "sources" in refused(world, sources=[])
+
+
+def test_types_are_told_when_asked_for():
+    """`includeTyping` describes the properties of the reply and of the filter."""
+    world = declared_world()
+    definition = {"exists": {"property": ["plant", "pump", "enum"]}}
+    some = [{"source": CONTAINER, "properties": ["int64"]}]
+    typing = ask(world, sources=some, filter=definition, includeTyping=True)["typing"]["plant"]["pump"]
+    assert set(typing) == {"int64", "enum"}
+    assert typing["int64"] == {
+        "nullable": True,
+        "defaultValue": None,
+        "type": {"type": "int64", "list": False},
+    }
+    assert typing["enum"]["type"]["unknownValue"] == "lost"
+
+
+def test_units_are_not_converted_silently():
+    """The sandbox has no catalogue of units and says so."""
+    world = declared_world()
+    assert "targetUnits" in refused(world, targetUnits={"unitSystemName": "SI"})
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries({}, optional={"int64": st.integers(0, 3), "text": st.sampled_from("xyz")}),
+        max_size=25,
+    ),
+    st.lists(
+        st.tuples(st.sampled_from(["int64", "text"]), st.booleans()),
+        min_size=1,
+        max_size=2,
+        unique_by=lambda k: k[0],
+    ),
+    st.integers(1, 30),
+)
+def test_sorting_is_that_of_the_values(values, orders, limit):
+    """Several keys, each way, missing values last, equal ones in the order of their last change."""
+    world = declared_world()
+    rows = [(f"r{n:02}", one | {"boolean": True}) for n, one in enumerate(values)]
+    if rows:
+        upsert(world, *(record(name, **one) for name, one in rows))
+    expected = rows
+    for name, descending in reversed(orders):
+        have = sorted(
+            (row for row in expected if name in row[1]), key=lambda row: row[1][name], reverse=descending
+        )
+        if descending:  # Python's reverse keeps equal ones in order, as the sandbox does
+            assert all(a[0] < b[0] for a, b in pairwise(have) if a[1] == b[1]) or len(orders) > 1
+        expected = have + [row for row in expected if name not in row[1]]
+    sort = [
+        {"property": ["plant", "pump", name], "direction": "descending" if descending else "ascending"}
+        for name, descending in orders
+    ]
+    assert names(ask(world, sort=sort, limit=limit)) == [name for name, _ in expected[:limit]]
+
+
+def test_sorting_has_its_rules():
+    """Up to five keys, of single values that have an order, top-level ones among them."""
+    world = declared_world()
+    upsert(world, record("b"), record("a"))
+    assert names(ask(world, sort=[{"property": ["externalId"]}])) == ["a", "b"]
+    assert "sort" in refused(world, sort=[{"property": ["externalId"]}] * 6)
+    for name in ("texts", "json", "direct", "nope"):
+        assert "sort[0].property" in refused(world, sort=[{"property": ["plant", "pump", name]}])
+
+
+def test_times_are_bounded_as_the_api_asks():
+    """A lower bound must stand, none twice, as text or milliseconds; an immutable stream needs one, and not too early."""
+    world = declared_world()
+    upsert(world, record("a"), now=NOW)
+    upsert(world, record("b"), now=NOW + 1)
+    assert names(ask(world, lastUpdatedTime={"gt": NOW})) == ["b"]
+    assert names(ask(world, lastUpdatedTime={"gte": "2023-11-14T22:13:20Z", "lt": NOW + 1})) == ["a"]
+    assert "lower bound" in refused(world, lastUpdatedTime={"lt": NOW})
+    assert "same side" in refused(world, lastUpdatedTime={"gt": NOW, "gte": NOW})
+    assert "lastUpdatedTime.gt" in refused(world, lastUpdatedTime={"gt": "soon"})
+    assert "required for immutable" in refused(world, stream="log")
+    assert "P7D" in refused(world, stream="log", now=NOW + 9 * DAY, lastUpdatedTime={"gt": NOW})
+    assert ask(world, stream="log", now=NOW + 6 * DAY, lastUpdatedTime={"gt": NOW}) == {"items": []}
+
+
+def test_a_reply_has_a_ceiling():
+    """A reply of more than 20 MB is refused, not sent."""
+    world = declared_world()
+    for part in range(4):
+        upsert(world, *(record(f"{part}.{n}", text="x" * 120_000) for n in range(50)))
+    assert len(ask(world, sources=ALL, limit=100)["items"]) == 100
+    assert "20,000,000" in refused(world, sources=ALL, limit=1000)
+
+
+def feed(world, now=NOW, **body):
+    return world.sync("events", encode(body), now)
+
+
+def test_the_change_feed_tells_each_change_once():
+    """Created, updated and deleted records come in their order, then nothing until the next change."""
+    world = declared_world()
+    upsert(world, record("a"), record("b"))
+    page = feed(world, initializeCursor="1d-ago", limit=1, sources=ALL)
+    assert [(one["externalId"], one["status"]) for one in page["items"]] == [("a", "created")]
+    assert page["items"][0]["properties"] == {"plant": {"pump": {"text": "x"}}}
+    assert page["hasNext"]
+    page = feed(world, cursor=page["nextCursor"], limit=1)
+    assert (names(page), page["hasNext"]) == (["b"], False)
+    quiet = feed(world, cursor=page["nextCursor"])
+    assert (quiet["items"], quiet["hasNext"]) == ([], False)
+    upsert(world, record("a", int64=1), now=NOW + 1)
+    write(world, Operation.DELETE, "events", {"space": "plant", "externalId": "b"}, now=NOW + 2)
+    page = feed(world, cursor=quiet["nextCursor"])
+    assert [(one["externalId"], one["status"], "properties" in one) for one in page["items"]] == [
+        ("a", "updated", True),
+        ("b", "deleted", False),
+    ]
+
+
+def test_the_change_feed_may_be_filtered():
+    """Only matching records come, and the tombstones of keys that could match."""
+    world = declared_world()
+    world.models.apply_spaces(items({"space": "mine"}), NOW)
+    upsert(
+        world,
+        record("a", int64=1),
+        record("b", int64=2),
+        record("c", space="mine", int64=1),
+        record("d", int64=1),
+    )
+    gone = [{"space": "plant", "externalId": "d"}]
+    write(world, Operation.DELETE, "events", *gone)
+    one = {"equals": {"property": ["plant", "pump", "int64"], "value": 1}}
+    plant = {"equals": {"property": ["space"], "value": "plant"}}
+    assert names(feed(world, initializeCursor="1d-ago", filter=one)) == ["a", "c", "d"]
+    assert names(feed(world, initializeCursor="1d-ago", filter={"and": [one, plant]})) == ["a", "d"]
+    mine = {"equals": {"property": ["space"], "value": "mine"}}
+    assert names(feed(world, initializeCursor="1d-ago", filter=mine)) == ["c"]
+
+
+def test_the_change_feed_starts_where_it_is_told():
+    """`initializeCursor` leaves out what changed longer ago; a cursor beats it; without either it is refused."""
+    world = declared_world()
+    upsert(world, record("old"), now=NOW - 2 * DAY)
+    upsert(world, record("new"), now=NOW)
+    assert names(feed(world, initializeCursor="1d-ago")) == ["new"]
+    assert names(feed(world, initializeCursor="3d-ago")) == ["old", "new"]
+    done = feed(world, initializeCursor="3d-ago")["nextCursor"]
+    assert names(feed(world, cursor=done, initializeCursor="3d-ago")) == []
+    for wrong in (
+        {},
+        {"initializeCursor": "yesterday"},
+        {"initializeCursor": "0d-ago"},
+        {"cursor": "nonsense"},
+    ):
+        with pytest.raises(Refusal) as caught:
+            feed(world, **wrong)
+        assert caught.value.status == 400
+    with pytest.raises(Refusal, match="cursor"):
+        world.sync("log", encode({"cursor": done}), NOW)
