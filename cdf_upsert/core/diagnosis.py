@@ -273,10 +273,10 @@ def moment(seconds: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """A length of time in its largest fitting unit."""
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= 2 * size or (seconds >= size and unit != "minute"):
-            count = round(seconds / size)
-            return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
-    count = round(seconds)
-    return f"{count} second" if count == 1 else f"{count} seconds"
+    """A length of time in the largest unit that says it well: 90 minutes rather than 2 hours."""
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+        if abs(seconds - size) < size / 50:
+            return f"1 {unit}"
+        if seconds >= 1.98 * size:
+            return f"{round(seconds / size)} {unit}s"
+    return f"{seconds:.1f} seconds"
