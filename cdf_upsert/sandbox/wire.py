@@ -144,8 +144,8 @@ async def deliver(reply: Reply, request_id: str, send: Send, *, over: float = 0.
         width = max(1, math.ceil(len(reply.body) / _PIECES))
         for start in range(0, len(reply.body), width):
             piece = reply.body[start : start + width]
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
             await asyncio.sleep(over * len(piece) / len(reply.body))
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
         return
     await send({"type": "http.response.body", "body": reply.body})

@@ -71,9 +71,9 @@ class Mirror(RuleBasedStateMachine):
             Operation.INGEST, [record(name, **values) for name, values in content.items()], frozenset()
         )
         assert conflicts == {f"plant.{name}" for name in content if name in self.model}
-        for name in content:
+        for name, values in content.items():
             if name not in self.model:
-                self._remember(name, content[name])
+                self._remember(name, values)
 
     @rule(names=st.lists(_NAMES, min_size=1, unique=True))
     def delete(self, names: list[str]) -> None:
