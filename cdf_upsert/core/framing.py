@@ -1,7 +1,7 @@
 """What an input falls apart into: the bytes of its records, and the places where it is broken.
 
-A frame is the text of one record exactly as it stood in the input; whether that text is a record is not asked here.
-Every frame and every fault takes one record number, in input order.
+A frame is the text of one record exactly as it stood in the input; whether that text is a record is not asked
+here. Every frame and every fault takes one record number, in input order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 MAX_RECORD = 10_000_000
-"""Bytes of the longest text that may be a record: the request ceiling of the service (10 MB, counted as 10^6)."""
+"""Bytes of the longest text that may be a record: a request of the service has 10 MB, counted as 10^6."""
 
 
 class Format(StrEnum):
@@ -22,7 +22,10 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a text stands: `record` and `line` count from 1, `offset` and `length` in bytes of the uncompressed input."""
+    """Where a text stands.
+
+    `record` and `line` count from 1; `offset` and `length` are in bytes of the uncompressed input.
+    """
 
     path: str
     record: int
@@ -44,8 +47,8 @@ class Position:
 class Frames:
     """Consecutive texts of one input, in columns.
 
-    `first_record` is the number of `texts[0]`, the others follow it; `offsets` are in bytes of the uncompressed input;
-    `end` says how far the input is consumed with these.
+    `first_record` is the number of `texts[0]`, the others follow it; `offsets` are in bytes of the uncompressed
+    input; `end` says how far the input is consumed with these.
     """
 
     path: str
@@ -86,8 +89,8 @@ class Frames:
 class Unframed:
     """A fault that is found while framing; it costs one record.
 
-    `reason` is a sentence without its full stop. `raw` is what stands at `place` where that is held, else None. `end` says
-    how far the input is consumed with it.
+    `reason` is a sentence without its full stop. `raw` is what stands at `place` where that is held, else None.
+    `end` says how far the input is consumed with it.
     """
 
     place: Place
@@ -124,7 +127,7 @@ def oversize(length: int) -> str:
 
 
 def set_apart(frames: Frames) -> Iterator[Frames | Unframed]:
-    """Set the texts apart that cannot be records: not UTF-8, or longer than `MAX_RECORD`; the others keep their order."""
+    """Set the texts apart that cannot be records: not UTF-8, or longer than `MAX_RECORD`. The order is kept."""
     start = 0
     for index, text in enumerate(frames.texts):
         fault = _fault(text)

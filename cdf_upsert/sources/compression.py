@@ -1,4 +1,4 @@
-"""Compressed streams -> bytes: gzip, zstd, bzip2 and xz, known by their first bytes, with bounded output per step."""
+"""Compressed streams -> bytes: gzip, zstd, bzip2 and xz, known by their first bytes, in bounded steps."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -104,7 +104,7 @@ class Decompressor:
         """Take the end of the compressed bytes.
 
         Raises:
-            CorruptStreamError: the stream ends in the middle of a member, or with something else behind the last one.
+            CorruptStreamError: the stream ends in the middle of a member, or of what may be one.
         """
         if self._engine is not None:
             raise self._corrupt("ends too early")
@@ -116,7 +116,7 @@ class Decompressor:
         self.taken += len(data)
         while True:
             if self._engine is None:
-                # Zeros between members and behind the last one are padding (gzip and xz allow it, tapes leave it).
+                # Zeros between members and behind the last one are padding: xz and tapes leave it.
                 self._lead = (self._lead + data).lstrip(b"\0")
                 if not self._lead:
                     return
@@ -129,7 +129,7 @@ class Decompressor:
             try:
                 out = self._engine.decompress(data, OUTPUT_STEP)
             except Exception as error:
-                # Each library raises errors of its own here, and what they tell is the same: the bytes are not sound.
+                # Each library raises errors of its own, and all of them say that the bytes are not sound.
                 self.taken = at
                 raise self._corrupt(f"is broken ({error})") from error
             self.given += len(out)

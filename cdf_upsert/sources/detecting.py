@@ -1,11 +1,10 @@
 """How records stand in an input, told from its content and never from its name."""
 
-import msgspec
-
 from cdf_upsert.core.framing import Format, Framer, Frames, Place, Position, Unframed
 from cdf_upsert.errors import UsageError
-from cdf_upsert.sources.envelope import Guess, items_begin
+from cdf_upsert.sources.envelope import items_begin
 from cdf_upsert.sources.lines import LineFramer
+from cdf_upsert.sources.nesting import Nesting
 
 HEAD = 64 * 1024
 """Bytes that are enough to tell the format of any input."""
@@ -18,8 +17,10 @@ def detect(head: bytes, *, complete: bool) -> Format | None:
 
     `complete` says that nothing follows.
     """
+    full, head = len(head) >= HEAD, head[:HEAD]
+    complete = complete and not full
+    undecided = Format.JSON if complete or full else None
     body = head.removeprefix(_BOM).lstrip()
-    undecided = None if len(head) < HEAD and not complete else Format.JSON
     if not body:
         return undecided
     if body.startswith(b"["):
@@ -30,48 +31,38 @@ def detect(head: bytes, *, complete: bool) -> Format | None:
     unfinished = b"" if complete else lines.pop()
     if not lines:
         # One long line: values one after the other, or a record of NDJSON that is longer than what is seen?
-        return undecided and (Format.JSON if _holds_a_value(unfinished) else Format.NDJSON)
-    if _is_object(lines[0]):
-        return Format.NDJSON
-    if any(map(_is_object, lines)) and (_is_json(lines[0]) or _is_broken(body)):
+        holds_a_value = Nesting(unfinished[0]).end(unfinished, 0, len(unfinished)) is not None
+        return undecided and (Format.JSON if holds_a_value else Format.NDJSON)
+    if _is_object(lines[0]) or (any(map(_is_object, lines)) and _is_broken(body, complete=complete)):
         return Format.NDJSON
     return undecided
 
 
-def _is_json(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
-
-
 def _is_object(line: bytes) -> bool:
+    """Tell whether a line is one object by its brackets: what is inside them may be wrong, and costs one record."""
     # At the very beginning of its line: what is indented is part of a pretty-printed document.
-    return line.startswith(b"{") and _is_json(line)
+    line = line.rstrip()
+    return line.startswith(b"{") and Nesting(line[0]).end(line, 0, len(line)) == len(line)
 
 
-def _is_broken(head: bytes) -> bool:
+def _is_broken(head: bytes, *, complete: bool) -> bool:
     from cdf_upsert.sources.grammar import BROKEN, Grammar  # noqa: PLC0415  Most inputs do not need ijson.
 
+    grammar = Grammar(b"")
     try:
-        Grammar(b"").send(head)
+        grammar.send(head)
+        if complete:
+            grammar.finish()
     except BROKEN:
         return True
     return False
 
 
-def _holds_a_value(head: bytes) -> bool:
-    from cdf_upsert.sources.nesting import Nesting  # noqa: PLC0415  Most inputs do not need it.
-
-    return Nesting(head[0]).end(head, 0, len(head)) is not None
-
-
 class AutoFramer:
     """Frames an input of any format, and passes by what an earlier run consumed.
 
-    Of NDJSON the bytes before `start` are passed by unseen; a document is read again, and its records up to `start` are
-    left out.
+    Of NDJSON the bytes before `start` are passed by unseen; a document is read again, and its records up to
+    `start` are left out.
     """
 
     def __init__(self, path: str, fmt: Format | None = None, start: Position | None = None) -> None:
@@ -103,13 +94,16 @@ class AutoFramer:
             found += self._from_start(self._framer.finish())
         if self._skip or self._passed < self._start.record:
             raise UsageError(
-                f"{self._path} ends before the place where the earlier run stood, so it is not the same input: "
-                "give the same input again, or begin anew with --fresh."
+                f"{self._path} ends before the place where the earlier run stood, so it is not the same input: give "
+                "the same input again, or begin anew with --fresh."
             )
         return found
 
     def abort(self, reason: str) -> list[Frames | Unframed]:
         """Take that no more can be read, and why."""
+        if self._framer is None and self.format is None and self._head:
+            is_json = not _is_broken(self._head, complete=False)
+            self.format = Format.JSON if is_json else Format.NDJSON
         found = self._feed(b"", complete=True)
         framer = self._framer or LineFramer(self._path)
         return found + self._from_start(framer.abort(reason))
@@ -161,14 +155,13 @@ class AutoFramer:
 class _Refuser:
     """Answers an input that is not in UTF-8 at all with one fault."""
 
-    ended = False
-
     def __init__(self, path: str) -> None:
+        self.ended = False
         self._path = path
 
-    def feed(self, data: bytes) -> list[Frames | Unframed]:
+    def feed(self, _data: bytes) -> list[Frames | Unframed]:
         return self.abort(
-            "the input is not in UTF-8, it looks like UTF-16 or UTF-32: convert it, for example with iconv -t UTF-8"
+            "the input is not in UTF-8 but looks like UTF-16 or UTF-32: convert it, for example with iconv -t UTF-8"
         )
 
     def finish(self) -> list[Frames | Unframed]:

@@ -1,7 +1,7 @@
 """JSON documents -> frames: `[...]`, `{"items": [...]}`, values one after the other, in any mixture and layout.
 
-ijson reads every byte and tells whether the grammar is kept, and where not. Up to there brackets and strings tell where a
-record ends, and the record's own bytes are what is framed. At most one record and one fed piece are held.
+ijson reads every byte and tells whether the grammar is kept, and where not. Up to there brackets and strings tell
+where a record ends, and the record's own bytes are what is framed. At most one record and one fed piece are held.
 """
 
 import re
@@ -56,9 +56,9 @@ class _Columns:
 class DocumentFramer:
     """Frames JSON documents.
 
-    When a document breaks, what came before is framed, one fault tells the byte, and the input ends there. Two breaks cost
-    one record only, for what is around it stands: a value inside a record that is no JSON (NaN, bytes that are not UTF-8),
-    and a record of more than `MAX_RECORD` bytes, which is not held.
+    When a document breaks, what came before is framed, one fault tells the byte, and the input ends there. Two
+    breaks cost one record only, for what is around it stands: a value in a record that is no JSON (NaN, bytes that
+    are not UTF-8), and a record of more than `MAX_RECORD` bytes, which is not held.
     """
 
     def __init__(self, path: str) -> None:
@@ -129,7 +129,7 @@ class DocumentFramer:
                     return
                 self._flush()
                 self._grammar = None
-            # Nobody vouches for this value: it is framed by its brackets alone, and the grammar goes on behind it.
+            # Nobody vouches for this value: its brackets alone frame it, and the grammar goes on behind it.
             self._advance(len(self._held), alone=True)
             if self._value is not None or self.ended:
                 return
@@ -212,15 +212,15 @@ class DocumentFramer:
         return Nesting(first, depth=1 if self._in is _In.ENVELOPE else 0)
 
     def _frame_many(self, stop: int) -> bool:
-        """Frame the elements from here to the last one that ends before `stop`, if all of them can be told at once."""
+        """Frame the elements from here to the last one that ends before `stop`, if all can be told at once."""
         data = bytes(self._held[self._at : stop])
         data = data[: _last_end(data)]
+        if not 0 < len(data) <= MAX_RECORD:
+            return False
         try:
             # Where an array of these bytes is JSON, they are whole elements: neither less nor more can be.
             texts = list(map(bytes, _elements.decode(b"[" + data + b"]")))
         except (msgspec.DecodeError, RecursionError):
-            return False
-        if not texts or len(data) > MAX_RECORD:
             return False
         columns, offset, line, at = self._columns, self._base + self._at, self._line + 1, 0
         one_line = b"\n" not in data
@@ -312,7 +312,7 @@ class DocumentFramer:
 
 
 def _last_end(data: bytes) -> int:
-    """Guess where the last element ends that is whole: behind the last `}` at which as many are closed as opened."""
+    """Guess where the last whole element ends: behind the last `}` at which as many are closed as opened."""
     still_open = data.count(b"{") - data.count(b"}")
     end = len(data)
     while still_open:

@@ -40,7 +40,7 @@ class Guess(Enum):
 def items_begin(data: bytes | bytearray, start: int, stop: int) -> int | Guess:
     """Tell where the items begin (behind their `[`) of the object that begins at `start`.
 
-    `data[start]` is the `{` of an object or a `,` between its members; what stands from `stop` on is not seen.
+    `data[start]` is the `{` of an object or a `,` between its members; what is behind `stop` is not seen.
     """
     before = _BEFORE.match(data, start, stop)
     if before is not None:

@@ -7,8 +7,8 @@ from enum import Enum, auto
 
 import ijson
 
-# What ijson raises on bytes that it cannot take: its own error for the grammar; the others come from making Python values of
-# numbers and texts that are out of Python's bounds (SystemError is what its C backend makes of an integer that is too long).
+# What ijson raises on bytes that it cannot take: its own error for the grammar; the others come from making Python
+# values of numbers and texts that are out of bounds (its C backend makes a SystemError of an integer that is too long).
 BROKEN = (ijson.JSONError, ValueError, ArithmeticError, SystemError)
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[{}\[\]:,]|[^\s{}\[\]:,"]++', re.DOTALL)
@@ -21,9 +21,10 @@ class _Nowhere(deque[object]):
 
 
 class Grammar:
-    """Takes JSON values one after the other, in pieces of any size, and raises one of `BROKEN` where they break.
+    """Takes JSON values one after the other, in any pieces, and raises one of `BROKEN` where they break.
 
-    `prefix` is where in a document the bytes begin, as JSON: `[` for the first element of an array, `[0` behind one.
+    `prefix` is where in a document the bytes begin, as JSON: `[` for the first element of an array, `[0` behind
+    one.
     """
 
     def __init__(self, prefix: bytes) -> None:
@@ -35,6 +36,10 @@ class Grammar:
         if data:  # To ijson no bytes are the end.
             self._parser.send(data)
 
+    def finish(self) -> None:
+        """Take the end of the bytes."""
+        self._parser.close()
+
 
 class Fault(Enum):
     """What kind of break it is."""
@@ -42,7 +47,7 @@ class Fault(Enum):
     STRUCTURE = auto()
     """The grammar is broken: it cannot be told what belongs together from there on."""
     VALUE = auto()
-    """One value is not JSON (NaN, bytes that are not UTF-8) or out of the parser's bounds; what is around it stands."""
+    """One value is no JSON (NaN, not UTF-8) or out of the parser's bounds; what is around it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Break:
 def find_break(prefix: bytes, data: bytes) -> Break:
     """Find the byte at which `data`, which is known to break the grammar behind `prefix`, breaks it.
 
-    That is the first byte of a token which must not stand there, or the byte inside a token which makes it none.
+    That is the first byte of a token which must not stand there, or the byte in a token which makes it none.
     """
     grammar = Grammar(prefix)
     for token in _TOKEN.finditer(data):

@@ -10,10 +10,10 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class LineFramer:
-    """Frames NDJSON.
+    r"""Frames NDJSON.
 
-    A text is a line without its line end (`\\n` or `\\r\\n`). Lines of nothing but space are counted and skipped. A line of
-    more than `MAX_RECORD` bytes is not held: it gives one fault with its true length.
+    A text is a line without its line end (`\n` or `\r\n`). Lines of nothing but space are counted and skipped. A
+    line of more than `MAX_RECORD` bytes is not held: it gives one fault with its true length.
     """
 
     def __init__(self, path: str, start: Position | None = None) -> None:
@@ -87,7 +87,7 @@ class LineFramer:
         lines: Sequence[int] = range(at.line + 1, at.line + len(texts) + 1)
         end_offset = at.offset + len(block) + closed
         end_line = at.line + len(texts) - (not closed)
-        # The good path has no Python per line: the least line tells whether any is blank or begins with space.
+        # No Python per line on the good path: the least line tells whether any is blank or begins with space.
         if min(texts) < b"!" or b"\r" in block or at.offset == 0:
             texts, offsets, lines = self._even(texts, offsets, lines)
         self._at = Position(end_offset, end_line, at.record + len(texts))

@@ -1,6 +1,7 @@
 """Files and standard input -> frames, without blocking the event loop.
 
-A daemon thread reads and decompresses (both let go of the interpreter); framing happens where `Reader.read` is awaited.
+A daemon thread reads and decompresses (both let go of the interpreter); framing happens where `Reader.read` is
+awaited.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import assert_never
 
 from cdf_upsert.core.framing import Format, Frames, Position, Unframed
@@ -30,8 +32,8 @@ _AHEAD = 4  # Blocks that are read ahead of the framing at most.
 class Input:
     """One input that was there when it was looked at.
 
-    `size` in bytes as stored, None where it cannot be known. `on_bytes` is told the uncompressed bytes that are read, in
-    order, before they are framed.
+    `size` in bytes as stored, None where it cannot be known. `format` None: told by the content. `on_bytes` is told
+    the uncompressed bytes that are read, in order, before they are framed.
     """
 
     path: str
@@ -52,22 +54,20 @@ class Input:
 def open_input(
     path: str, fmt: Format | None = None, on_bytes: Callable[[bytes], None] | None = None
 ) -> Input:
-    """Look at an input without reading from it: a path, or `-` for standard input. `fmt` None: look at the content.
+    """Look at an input without reading from it: a path, or `-` for standard input.
 
     Raises:
         UsageError: it is not there, is a directory, or may not be read.
     """
     try:
-        status = os.fstat(0) if path == "-" else os.stat(path)
+        status = os.fstat(0) if path == "-" else Path(path).stat()
         is_file = stat.S_ISREG(status.st_mode)
         if is_file and path != "-":
             os.close(os.open(path, os.O_RDONLY))
     except (OSError, ValueError) as error:
         raise UsageError(_unusable(path, error)) from error
     if stat.S_ISDIR(status.st_mode):
-        raise UsageError(
-            f"{path} is a directory: name the files in it, for example {os.path.join(path, '*')}."
-        )
+        raise UsageError(f"{path} is a directory: name the files in it, for example {Path(path) / '*'}.")
     if path != "-" and not os.access(path, os.R_OK):
         raise UsageError(_unusable(path, PermissionError()))
     return Input(path, status.st_size if is_file else None, fmt, on_bytes)
@@ -105,7 +105,12 @@ class _End:
     broken: str | None  # Why the input ends before its end.
 
 
-_Message = _Block | _Sought | _End
+@dataclass(frozen=True, slots=True)
+class _Crash:
+    error: BaseException  # Nothing about the input: a bug, or no memory.
+
+
+_Message = _Block | _Sought | _End | _Crash
 
 
 class _Pump:
@@ -141,6 +146,9 @@ class _Pump:
             broken = str(error)
         except OSError as error:
             broken = f"reading failed at byte {self._stored:,} ({_why(error)})"
+        except BaseException as error:  # noqa: BLE001  Whoever waits must learn it: it is raised there.
+            self._deliver(_Crash(error))
+            return
         if not self._stopped:
             self._deliver(_End(broken))
 
@@ -157,7 +165,7 @@ class _Pump:
             if compression is not None:
                 yield from self._decompressed(Decompressor(compression), head, raw)
                 return
-            if 0 < self._offset <= (self._source.size or 0) and self._is_ndjson(head):
+            if self._may_seek(head):
                 os.lseek(fd, self._offset, os.SEEK_SET)
                 self._stored = self._offset
                 yield _Sought()
@@ -169,7 +177,10 @@ class _Pump:
             if fd:
                 os.close(fd)
 
-    def _is_ndjson(self, head: bytes) -> bool:
+    def _may_seek(self, head: bytes) -> bool:
+        # All of standard input is read: whether the same bytes come again is told from them.
+        if self._source.path == "-" or not 0 < self._offset <= (self._source.size or 0):
+            return False
         return (self._source.format or detect(head, complete=len(head) < BLOCK)) is Format.NDJSON
 
     def _raw(self, fd: int) -> Iterator[bytes]:
@@ -202,8 +213,9 @@ class _Pump:
 class Reader:
     """Reads one input to its end, once.
 
-    `start` says what an earlier run consumed: a file of NDJSON that is not compressed is read from there, every other
-    input is read past it. `position` and `total_bytes` count bytes as stored; no total where nobody knows it.
+    `start` says what an earlier run consumed: a file of NDJSON that is not compressed is read from there, every
+    other input is read past it. `position` and `total_bytes` count bytes as stored; there is no total where nobody
+    knows it.
     """
 
     def __init__(self, source: Input, start: Position) -> None:
@@ -282,5 +294,8 @@ class Reader:
             case _End(broken):
                 self._over = True
                 return self._framer.finish() if broken is None else self._framer.abort(broken)
+            case _Crash(error):
+                self._over = True
+                raise error
             case _:
                 assert_never(message)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from hypothesis import strategies as st
 
@@ -45,7 +46,9 @@ class Framed:
             assert place.line == data[: place.offset].count(b"\n") + 1
             if fault.raw is not None:
                 assert data[place.offset : place.offset + place.length] == fault.raw
-        numbers = sorted([record for record, *_ in self.texts] + [fault.place.record for fault in self.faults])
+        numbers = sorted(
+            [record for record, *_ in self.texts] + [fault.place.record for fault in self.faults]
+        )
         assert numbers == list(range(1, len(numbers) + 1))
         for end in self.ends:
             assert end.line == data[: end.offset].count(b"\n")
@@ -55,7 +58,7 @@ class Framed:
 def cut(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
     """Cut `data` at the places."""
     edges = [0, *sorted({min(place, len(data)) for place in places}), len(data)]
-    return (data[start:stop] for start, stop in zip(edges, edges[1:], strict=False))
+    return (data[start:stop] for start, stop in pairwise(edges))
 
 
 def feed(new: Callable[[], Framer], pieces: Iterable[bytes], broken: str | None = None) -> Framed:

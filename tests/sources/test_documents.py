@@ -30,7 +30,9 @@ json_values = st.recursive(
     max_leaves=8,
 )
 written = st.builds(
-    lambda value, indent, ascii: json.dumps(value, indent=indent, ensure_ascii=ascii).encode("utf-8", "surrogatepass"),
+    lambda value, indent, plain: json.dumps(value, indent=indent, ensure_ascii=plain).encode(
+        "utf-8", "surrogatepass"
+    ),
     st.dictionaries(st.sampled_from(["space", "externalId", "sources", "a}", 'b"']), json_values, max_size=4),
     st.sampled_from([None, 1]),
     st.just(True) | st.booleans(),
@@ -52,7 +54,7 @@ def envelope(elements, spaces, before, behind):
     return b"{" + b" ,".join([*before, b'"items" :\n' + array(elements, spaces), *behind]) + b"}"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(elements=elements, spaces=st.lists(space, max_size=20), around=space, bom=st.booleans(), places=cuts)
 def test_the_elements_of_an_array_are_texts(elements, spaces, around, bom, places):
     """An array gives its elements, each as the bytes that were written, at its place."""
@@ -62,7 +64,7 @@ def test_the_elements_of_an_array_are_texts(elements, spaces, around, bom, place
     assert not framed.faults
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(elements=elements, spaces=st.lists(space, max_size=20), before=members, behind=members, places=cuts)
 def test_the_items_of_an_envelope_are_texts(elements, spaces, before, behind, places):
     """An object with items gives the items; its other members are passed by."""
@@ -80,7 +82,7 @@ records = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(values=st.lists(records, max_size=8), spaces=st.lists(space, max_size=8), places=cuts)
 def test_values_one_after_the_other_are_texts(values, spaces, places):
     """Values that follow each other, with or without space, in one line or pretty-printed, are texts."""
@@ -99,7 +101,7 @@ def test_values_one_after_the_other_are_texts(values, spaces, places):
         (b"[]", []),
         (b'{"items":[]}', []),
         (b"5", [b"5"]),
-        (b"[1][2]\n{\"items\":[3]} {\"a\":4}", [b"1", b"2", b"3", b'{"a":4}']),
+        (b'[1][2]\n{"items":[3]} {"a":4}', [b"1", b"2", b"3", b'{"a":4}']),
         (b'{"items":[1],"items":[2]}', [b"1", b"2"]),
         (b'{"items":[1],"x":{"y":"' + b"z" * 100_000 + b'"}}', [b"1"]),
         (b'{"x":"' + b"z" * 60_000 + b'","items":[1]}', [b"1"]),
@@ -121,7 +123,7 @@ def record(number, more=b""):
 @pytest.mark.parametrize("text", ["plain", "brackets }{][ in text", "{{{"])
 def test_many_elements_at_once_are_the_same(separator, text):
     """Thousands of elements, which are framed together, come out as one by one."""
-    texts = [record(number, b',"t":' + json.dumps(text).encode()) for number in range(3000)]
+    texts = [record(number, b',"t":' + json.dumps(text).encode()) for number in range(2000)]
     data = b"[\n" + separator.join(texts) + b"]"
     whole = feed(new, [data])
     whole.assert_lies_in(data)
@@ -172,17 +174,23 @@ def test_a_break_tells_its_byte_and_ends_the_input(data, count, at):
 
 def test_a_break_far_into_a_document_is_exact():
     """A break behind thousands of records tells its byte, its line and its record, however the document is cut."""
-    data = b"[" + b",\n".join(record(number) for number in range(3000)) + b",\n{\"a\"; 1},\n" + record(1) + b"]"
+    data = b"[" + b",\n".join(record(number) for number in range(2000)) + b',\n{"a"; 1},\n' + record(1) + b"]"
     for step in (len(data), 65_536, 999):
         framed = feed(new, cut(data, range(0, len(data), step)))
         framed.assert_lies_in(data)
-        assert len(framed.texts) == 3000
+        assert len(framed.texts) == 2000
         (fault,) = framed.faults
-        assert (fault.place.offset, fault.place.line) == (data.index(b";"), 3001)
+        assert (fault.place.offset, fault.place.line) == (data.index(b";"), 2001)
 
 
 @settings(deadline=None)
-@given(elements=elements, spaces=st.lists(space, max_size=10), form=st.booleans(), cut_at=st.floats(0, 1), places=cuts)
+@given(
+    elements=elements,
+    spaces=st.lists(space, max_size=10),
+    form=st.booleans(),
+    cut_at=st.floats(0, 1),
+    places=cuts,
+)
 def test_a_document_that_is_cut_short(elements, spaces, form, cut_at, places):
     """A document that ends too early gives the elements that are whole, and one fault at its last byte."""
     data = array(elements, spaces) if form else envelope(elements, spaces, [], [])
@@ -197,7 +205,15 @@ def test_a_document_that_is_cut_short(elements, spaces, form, cut_at, places):
     assert fault.place.offset == len(data)
 
 
-SPOILT = [b'{"a":NaN}', b'{"a":[-Infinity,1]}', b"Infinity", b'{"a":"\xff"}', b'{"a\xe9":1}', b'{"a":"\xed\xa0\x80"}', b"[1,[NaN]]"]
+SPOILT = [
+    b'{"a":NaN}',
+    b'{"a":[-Infinity,1]}',
+    b"Infinity",
+    b'{"a":"\xff"}',
+    b'{"a\xe9":1}',
+    b'{"a":"\xed\xa0\x80"}',
+    b"[1,[NaN]]",
+]
 
 
 @pytest.mark.parametrize("spoilt", SPOILT)
@@ -215,7 +231,9 @@ def test_a_value_that_is_not_json_costs_one_record(around, spoilt):
         assert [fault.raw for fault in framed.faults] == [spoilt, spoilt]
 
 
-@pytest.mark.parametrize("number", [b"9" * 5000, b"-" + b"9" * 10_000, b"1e99999999999999999999", b"0.0e-99999999999999999999"])
+@pytest.mark.parametrize(
+    "number", [b"9" * 5000, b"-" + b"9" * 10_000, b"1e99999999999999999999", b"0.0e-99999999999999999999"]
+)
 @pytest.mark.parametrize("step", [10, 1000, 1_000_000])
 def test_numbers_out_of_the_bounds_of_the_parser_are_passed_on(number, step):
     """A number that no parser of ours can hold is part of its record's text like any other, and what follows it too."""
@@ -234,7 +252,9 @@ def test_records_one_after_the_other_survive_a_spoilt_one():
 
 @pytest.mark.parametrize("step", [100_000_000, 524_288])
 @pytest.mark.parametrize(
-    ("before", "behind"), [(b"[", b"]"), (b'{"items":[', b'],"next":0}'), (b"", b"")], ids=["array", "envelope", "bare"]
+    ("before", "behind"),
+    [(b"[", b"]"), (b'{"items":[', b'],"next":0}'), (b"", b"")],
+    ids=["array", "envelope", "bare"],
 )
 def test_an_element_that_is_too_long_costs_one_record(before, behind, step):
     """An element of 12 MB is one fault with its true place and length; those around it are texts."""

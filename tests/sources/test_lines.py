@@ -26,10 +26,18 @@ def lines_of(data):
     return found
 
 
-texts = st.sampled_from([b"{}", b'{"a":1}', b"x" * 50, b"", b" ", b"\t \r", b'  {"b":2} ', '{"é":"😀"}'.encode(), b"\r{}"])
+texts = st.sampled_from(
+    [b"{}", b'{"a":1}', b"x" * 50, b"", b" ", b"\t \r", b'  {"b":2} ', '{"é":"😀"}'.encode(), b"\r{}"]
+)
 
 
-@given(lines=st.lists(texts, max_size=12), ends=st.sampled_from([b"\n", b"\r\n"]), last=st.booleans(), bom=st.booleans(), places=cuts)
+@given(
+    lines=st.lists(texts, max_size=12),
+    ends=st.sampled_from([b"\n", b"\r\n"]),
+    last=st.booleans(),
+    bom=st.booleans(),
+    places=cuts,
+)
 def test_lines_are_texts(lines, ends, last, bom, places):
     """However it is cut, NDJSON gives its lines without line ends, blank ones skipped, each at its place."""
     data = b"\xef\xbb\xbf" * bom + ends.join(lines) + ends * last
@@ -71,10 +79,17 @@ def test_a_line_that_is_too_long_costs_one_record(step, end):
     """A line of 30 MB is one fault with its true place and length; the lines before and behind it are texts."""
     data = b"{}\n" + LONG + end + (b'{"b":2}\n' if end else b"")
     framed = feed(new, cut(data, range(0, len(data), step)))
-    assert framed.texts == [(1, 1, 0, b"{}")] + ([(3, 3, 3 + len(LONG) + len(end), b'{"b":2}')] if end else [])
+    assert framed.texts == [(1, 1, 0, b"{}")] + (
+        [(3, 3, 3 + len(LONG) + len(end), b'{"b":2}')] if end else []
+    )
     (fault,) = framed.faults
     assert (fault.kind, fault.raw) == ("oversize", None)
-    assert (fault.place.record, fault.place.line, fault.place.offset, fault.place.length) == (2, 2, 3, len(LONG))
+    assert (fault.place.record, fault.place.line, fault.place.offset, fault.place.length) == (
+        2,
+        2,
+        3,
+        len(LONG),
+    )
     assert fault.reason == "the text is 30,000,008 bytes long, and a record has at most 10,000,000"
 
 
