@@ -21,20 +21,21 @@ _SHORTEST_ANYWHERE: Final = 6
 _NAMES: Final = (
     r"access_token|refresh_token|id_token|device_code|client_secret|client_assertion|code_verifier|password"
 )
+_WORD: Final = r"[^\s&'\"\\,;{}\[\]]+"
+_JOINT: Final = r"""(?:\\*['"]\s*[:=,]\s*b?\\*['"]|\s*[:=]\s*)"""
+"""Between a name and its value: both in quotes, or neither: an unquoted value of JSON is a number, no secret."""
 
+# A shape never takes a quote, a backslash or a bracket along, so that JSON stays JSON.
 _SHAPES: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
         (r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?", MASK),
         (r"\b(bearer|basic)(\s+|%20|\+)[\w.~+/%-]{16,}=*", rf"\1\2{MASK}"),
-        (
-            r"(authorization(?:['\"]?\s*[:=]|['\"]\s*,)\s*(?:b?['\"])?)(?:(?:bearer|basic)\s+)?[^\s'\",;}]+",
-            rf"\1{MASK}",
-        ),
-        (r"((?:set-)?cookie['\"]?\s*[:=]\s*['\"]?)[^\r\n'\"]+", rf"\1{MASK}"),
-        (rf"(\b(?:{_NAMES})['\"\\]*\s*[:=]\s*['\"\\]*)[^\s&'\"\\,;}}]+", rf"\1{MASK}"),
-        (r"([?&](?:code|token|sig)=)[^\s&'\"#]+", rf"\1{MASK}"),
-        (r"([a-z][a-z0-9+.-]*://)[^\s/@'\"]+@", rf"\1{MASK}@"),
+        (rf"(authorization{_JOINT})(?:(?:bearer|basic)\s+)?{_WORD}", rf"\1{MASK}"),
+        (rf"(cookie{_JOINT})[^\r\n'\"\\,}}\]]+", rf"\1{MASK}"),
+        (rf"(\b(?:{_NAMES}){_JOINT}){_WORD}", rf"\1{MASK}"),
+        (rf"([?&](?:code|token|sig)=){_WORD}", rf"\1{MASK}"),
+        (r"(\b[a-z][a-z0-9+.-]{0,20}://)[^\s/@'\"\\,{}\[\]]+@", rf"\1{MASK}@"),
     )
 )
 

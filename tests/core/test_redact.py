@@ -78,6 +78,30 @@ def test_what_is_always_secret_is_replaced_unasked(text, cleaned):
     assert Redactor().clean(text) == cleaned
 
 
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.sampled_from(
+        ["Bearer 0123456789abcdef", 'Cookie: a"b', "\\", "http://u:p@h", "Authorization: Basic x", JWT]
+    ),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.text() | st.sampled_from(["cookie", "password", "authorization"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(JSON, st.sampled_from([None, 2]))
+def test_json_stays_json(value, indent):
+    """A report that is cleaned can still be read by programs, also when it quotes JSON itself."""
+    cleaned = json.loads(Redactor().clean(json.dumps(value, indent=indent)))
+    assert isinstance(cleaned, type(value)) or isinstance(value, int | bool | None)
+    json.loads(Redactor().clean(json.dumps(json.dumps(value))))
+
+
 def test_a_short_secret_goes_where_it_stands_alone():
     """A password of one letter must not take that letter out of every word."""
     assert Redactor([Secret("a")]).clean("a cat, a=a") == "*** cat, ***=***"
