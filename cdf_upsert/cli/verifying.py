@@ -64,7 +64,7 @@ class VerifyOptions:
         for name, value in self.target.given().items():
             if value is not None:
                 flag = f"--{name.replace('_', '-')}"
-                words += [flag] if value == "true" else [flag, value]
+                words += [flag] if name == "insecure_http" else [flag, value]
         return words
 
 

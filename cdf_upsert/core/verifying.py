@@ -21,7 +21,7 @@ UNREACHABLE_TRIES = 4
 """Tries to reach a service that was never reached: it is more likely misspelt than down."""
 
 MOST_TRIES = 8
-"""Tries of one question that the service fails to answer while it answers others."""
+"""Tries of one question that fails by itself: with a 500, or while others are answered."""
 
 LAG_SECONDS = 6.0
 """Until what was written before is surely visible: one or two seconds as published, sometimes a few more."""
@@ -93,7 +93,8 @@ def understand(reply: Reply | NoReply, findings: Findings) -> Meaning:
     reply                             meaning
     200 of the known shape            answered
     429                               ask later
-    none, 408, 5xx, other 2xx,        ask later; after some tries that others did not need there is no answer
+    500                               ask later; after some tries there is no answer
+    none, 408, other 5xx and 2xx,     ask later; after some tries that others did not need there is no answer
     and what calls itself retryable
     401, 403, 404, 3xx                refused: the run ends
     400 and other 4xx                 no answer: what the records name is not known, or of another type
@@ -108,6 +109,8 @@ def understand(reply: Reply | NoReply, findings: Findings) -> Meaning:
             return AskLater(Signal.UNAVAILABLE, "the answer is not of the known shape", reply.retry_after)
         case 429:
             return AskLater(Signal.THROTTLED, message, reply.retry_after)
+        case 500:
+            return AskLater(Signal.CALM, message, reply.retry_after)
         case status if status in (401, 403, 404) or 300 <= status < 400:
             return Refused(status, message)
         case status if 400 <= status < 500 and status != 408 and not reply.auto_retryable:

@@ -158,7 +158,7 @@ class Verification:
                 for failed in checked.failed:
                     self._differ(failed)
                 self._versions.see(checked.records)
-        keys, self._chosen = await asyncio.to_thread(self._versions.choose, self._sample)
+        keys, self._chosen = self._versions.choose(self._sample)
         counts.superseded += valid - keys
         counts.not_sampled = keys - self._chosen
 
@@ -174,7 +174,7 @@ class Verification:
 
     async def _second_reading(self) -> AsyncGenerator[Portion, None]:
         wanted = self._versions.chosen()
-        due = await asyncio.to_thread(next, wanted, None)
+        due = next(wanted, None)
         together: list[Record] = []
         nbytes = 0
         async with aclosing(self._check()) as blocks:
@@ -266,7 +266,7 @@ class Verification:
                         in_row += 1
                         if not reached and not self._answers and in_row >= UNREACHABLE_TRIES:
                             raise UsageError(message)
-                        tries += signal is not Signal.THROTTLED and self._answers > others
+                        tries += _is_its_own_fault(signal, alive=self._answers > others)
                         if tries >= MOST_TRIES:
                             return NoAnswer(message)
                         await self._pause(backoff(in_row, None, self._dice), message)
@@ -317,6 +317,19 @@ class Verification:
                 "Try again later, or allow more with --patience."
             )
         await asyncio.sleep(min(seconds, left))
+
+
+def _is_its_own_fault(signal: Signal, *, alive: bool) -> bool:
+    """Whether a question that was not answered is to blame itself; `alive`: others were answered meanwhile."""
+    match signal:
+        case Signal.CALM:
+            return True
+        case Signal.UNAVAILABLE:
+            return alive
+        case Signal.THROTTLED:
+            return False
+        case _:
+            assert_never(signal)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -17,10 +17,7 @@ class LastVersions:
 
     def __init__(self, directory: Path, salt: bytes) -> None:
         self._salt = salt
-        # Used by one thread at a time, but not always by the same one.
-        self._database = sqlite3.connect(
-            directory / "keys.sqlite", isolation_level=None, check_same_thread=False
-        )
+        self._database = sqlite3.connect(directory / "keys.sqlite", isolation_level=None)
         # Nothing here outlives the process, so nothing has to survive it.
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", "cache_size=-8000"):
             self._database.execute(f"PRAGMA {pragma}")
