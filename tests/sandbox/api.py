@@ -1,6 +1,6 @@
 """A small client of a running sandbox, for tests that look at replies as they are."""
 
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import msgspec
@@ -21,7 +21,7 @@ class Api:
             trust_env=False,
         )
 
-    def __enter__(self) -> "Api":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -33,9 +33,8 @@ def test_a_write_that_began_before_the_other_was_answered_overlaps():
 )
 def test_overlap_is_that_of_the_times(steps):
     """Keys are lost exactly to earlier claims of writes whose time overlaps; nothing is remembered for ever."""
-    flights, under_way, past, time = Flights(), [], [], 0
-    for arrives, index, keys in steps:
-        time += 1
+    flights, under_way, past = Flights(), [], []
+    for time, (arrives, index, keys) in enumerate(steps):
         if arrives or not under_way:
             flight = flights.arrive()
             others = [(kept, end) for _, kept, end in under_way + past]

@@ -78,6 +78,15 @@ def test_a_filter_is_a_query_too():
     refused(budgets.enter, Kind.QUERY, "me", 0.2)
 
 
+def spend(quotas: Quotas, amounts: Amounts, now: float) -> float | None:
+    """The seconds to wait, or None when the write was let in."""
+    try:
+        quotas.spend("s", LIVE, amounts, now)
+    except Refusal as refusal:
+        return refusal.retry_after
+    return None
+
+
 @given(st.lists(st.tuples(st.floats(0, 300), st.integers(1, 60_000), st.integers(0, 20_000)), max_size=40))
 def test_a_quota_holds_in_any_ten_minutes(writes):
     """Whatever comes when, no window of ten minutes holds more than the quota, and what is refused is not counted."""
@@ -85,17 +94,13 @@ def test_a_quota_holds_in_any_ten_minutes(writes):
     for pause, created, changed in writes:
         now += pause
         amounts = Amounts(created, changed, 100)
-        try:
-            quotas.spend("s", LIVE, amounts, now)
-        except Refusal as refusal:
-            assert refusal.retry_after is not None
-            assert 0 < refusal.retry_after <= WINDOW
-            again = Quotas(_written={"s": quotas._written["s"].copy()})
-            fits = created <= LIVE.quota_created and changed <= LIVE.quota_changed
-            if fits:
-                again.spend("s", LIVE, amounts, now + refusal.retry_after + 1e-6)
+        wait = spend(quotas, amounts, now)
+        if wait is None:
+            taken.append((now, amounts))
             continue
-        taken.append((now, amounts))
+        assert 0 < wait <= WINDOW
+        again = Quotas(_written={"s": quotas._written["s"].copy()})
+        assert spend(again, amounts, now + wait + 1e-6) is None
     for end, _ in taken:
         within = [amounts for time, amounts in taken if end - WINDOW < time <= end]
         assert sum(one.created for one in within) <= LIVE.quota_created
