@@ -115,6 +115,13 @@ class Doctor:
         async for check in self._with_token(token, replace(situation, stream=self._stream)):
             yield check
 
+    async def cause(self) -> str | None:
+        """The first thing that is wrong, with its mend; None when all is well. For a load that was refused."""
+        async for check in self.examine():
+            if check.mark is Mark.FAILED:
+                return f"{check.sentence} {check.mend}".strip()
+        return None
+
     async def _with_token(self, token: str, situation: Situation) -> AsyncIterator[Check]:
         name = situation.target.project
         reply = await self._get(_INSPECT, token)

@@ -307,6 +307,25 @@ def test_a_stream_that_takes_no_records_is_named(sandbox, tmp_path, stream, told
     assert checkup.exit_code(checks) == 4
 
 
+def test_a_load_that_was_refused_learns_the_cause_in_the_same_words(sandbox, tmp_path):
+    """The first failure with its mend; nothing when all is well."""
+
+    async def cause(environment: dict[str, str]) -> str | None:
+        settings = resolve({}, environment, tmp_path)
+        clock = FakeClock(time.time())
+        connections = Connections(settings.network, clock.now)
+        return await Doctor(
+            settings, source(settings.credentials, clock), connections, clock, "flights"
+        ).cause()
+
+    environment = sandbox.address.environment()
+    assert asyncio.run(cause(environment)) is None
+    told = asyncio.run(cause(environment | {"IDP_CLIENT_ID": "sandbox-reader"}))
+    assert told is not None
+    assert told.startswith("This sign-in may not write records in project sandbox")
+    assert told.endswith("streamRecordsAcl:WRITE.")
+
+
 def test_a_session_that_the_provider_has_ended_is_named(sandbox, tmp_path):
     """The sentence names the command that mends it."""
     person = {
