@@ -121,8 +121,9 @@ class Pacing:
         assert isinstance(quota, Go)
         return quota
 
-    def sent(self, now: float, *, records: int, nbytes: int, retry: bool) -> None:  # noqa: ARG002 - the bytes of a request are booked when it is accepted
+    def sent(self, now: float, *, records: int, nbytes: int, retry: bool) -> None:
         """Book a request that has been sent."""
+        self._quota.sent(now, records=records, nbytes=nbytes)
         self._pace.sent(now)
         self._max_rate.sent(now, records)
         if retry:

@@ -58,8 +58,10 @@ class _Spent:
     probe_at: float
     told: bool
     """A reply said so, against the books: they are believed again when all in them is past."""
-    beyond: bool = False
-    """The next probe tries whether more is allowed than was learnt from an earlier window."""
+    beyond: int = 0
+    """Records with which the next probe tries whether more is allowed than was learnt; 0: it is no such probe."""
+    whole: bool = False
+    """The service said when the batch that it refused would fit: the next probe is as large."""
     refused: int = 0
     shut_age: float = 0.0
     """Seconds after its opening at which the window was last found shut."""
@@ -67,15 +69,23 @@ class _Spent:
 
 @dataclass(slots=True)
 class _Opening:
+    at: float
     spent: float
     """When the quota was spent before."""
     shut_age: float
     open_age: float
     """Between these ages of the last window this one opened."""
-    taken: int
-    """Records accepted since the probe, itself included."""
+    records: int = 0
+    nbytes: int = 0
+    """What was accepted since, the probe included."""
+    leftover: int = 0
+    """Bytes that were refused when less than that was left: to have accepted as much tells of a new window."""
     refill: float | None = None
     """Of the bucket that it was believed to be, when that belief is tested."""
+
+    @property
+    def is_new(self) -> bool:
+        return self.nbytes > 0 and self.nbytes >= self.leftover
 
 
 @dataclass(slots=True)
@@ -107,9 +117,13 @@ class Spending:
     state: _Whole | _Spent | _Opening | _Bucket = field(init=False, default_factory=_Whole)
     opened: float | None = field(init=False, default=None)
     """When the first record of this window was accepted."""
+    booked: float = field(init=False, default=-inf)
+    """When the books were last added to."""
     shut_age: float = field(init=False, default=0.0)
     open_age: float = field(init=False, default=inf)
     """Seconds after its opening at which a window was last still shut, and open again."""
+    refused_nbytes: int = field(init=False, default=0)
+    """Bytes of the request that was refused when the quota was last spent; 0: none was, the books said so."""
     interval: float = field(init=False)
     """Seconds to the next probe."""
     beyond_at: float = field(init=False, default=-inf)
@@ -132,21 +146,22 @@ class Spending:
         at_most = max(1, int(records / cost)) if cost > 1 else None
         cost = min(1.0, cost)
         match self.state:
-            case _Whole():
-                return self._ask_books(now, under_way, cost, at_most)
-            case _Opening(taken=taken):
-                if under_way >= max(1, taken // max(1, records)):
-                    return Wait(inf, WaitReason.QUOTA)
-                return self._ask_books(now, under_way, cost, at_most)
-            case _Spent() as spent:
+            case _Opening() as opening if under_way >= max(1, opening.records // max(1, records)):
+                return Wait(inf, WaitReason.QUOTA)
+            case _Opening(is_new=False):
+                return Go(at_most)
+            case _Whole() | _Opening() | _Spent():
                 room_at = self._room_at(now, (under_way + 1) * cost)
                 if room_at <= now:
                     return Go(at_most)
                 if under_way:
                     return Wait(inf, WaitReason.QUOTA)
-                if spent.probe_at <= now:
-                    return Go(max(1, PROBE_RECORDS >> max(0, spent.refused - PATIENT_PROBES)))
-                return Wait(min(spent.probe_at, room_at), WaitReason.QUOTA)
+                probe_at = self.booked + self.interval
+                if isinstance(self.state, _Spent):
+                    probe_at = self.state.probe_at
+                if probe_at <= now:
+                    return Go(self._probe_records(now, cost / max(1, records)))
+                return Wait(min(probe_at, room_at), WaitReason.QUOTA)
             case _Bucket(refill=refill) as bucket:
                 left = bucket.left(now) - under_way * cost
                 return Go(at_most) if left >= cost else Wait(now + (cost - left) / refill, WaitReason.QUOTA)
@@ -158,7 +173,7 @@ class Spending:
         match self.state:
             case _Bucket() as bucket:
                 return max(0.0, bucket.left(now))
-            case _Spent() if self._room_at(now, self._share(PROBE_RECORDS, 0)) > now:
+            case _Spent() if self._room_at(now, self._share(1, 0)) > now:
                 return 0.0
             case _Whole() | _Opening() | _Spent():
                 bounded = self.cap is not None or (self.quota is not None and self.quota.nbytes is not None)
@@ -176,6 +191,12 @@ class Spending:
 
     # Facts.
 
+    def sent(self, now: float, *, records: int, nbytes: int) -> None:
+        """Note a request that goes beyond the books: a probe."""
+        by_books = isinstance(self.state, _Whole) or (isinstance(self.state, _Opening) and self.state.is_new)
+        if by_books and self._room_at(now, min(1.0, self._share(records, nbytes))) > now:
+            self._close(now, told=False, retry_after=None)
+
     def accepted(self, now: float, seen: Observation) -> None:
         """Book what a reply accepted."""
         self.refusals, self.refusing_since = 0, inf
@@ -191,13 +212,14 @@ class Spending:
                 self.books.add(now, seen.records, seen.nbytes)
                 if self.learnt:
                     self.cap = max(self.cap or 0, self.books.total(now)[0])
-            case _Spent(beyond=True) if self.cap is not None:
-                known = self.quota.created if self.quota else None
-                self.cap = min(self.cap + self.cap // 4 + 1, known or self.cap * 2)
-                self.state = _Whole()
-                self._book(now, seen, cost)
+            case _Spent(beyond=beyond) as spent if beyond:
+                self.books.add(now, seen.records, seen.nbytes)
+                self.cap = self.books.total(now)[0]
+                spent.since, spent.probe_at, spent.beyond = now, now, 4 * beyond
             case _Spent() as spent if self._room_at(now, cost) > now:
-                self._open(now, spent, seen)
+                age = now - self.opened
+                self.state = _Opening(now, spent.since, spent.shut_age, age, leftover=self.refused_nbytes)
+                self._take(now, self.state, seen, cost)
             case _Spent() as spent:
                 if self._used(now) < 0.5:
                     self._set_ages(spent.shut_age, now - self.opened)
@@ -205,20 +227,16 @@ class Spending:
                 self.state = _Whole()
                 self._book(now, seen, cost)
             case _Opening() as opening:
-                opening.taken += seen.records
-                if opening.taken * 2 >= (self.cap or 0):
-                    self._set_ages(opening.shut_age, opening.open_age)
-                    self.drips, self.interval = 0, self._first_interval()
-                    self.state = _Whole()
-                self._book(now, seen, cost)
+                self._take(now, opening, seen, cost)
             case _Bucket() as bucket:
                 bucket.level, bucket.at, bucket.misses = bucket.left(now) - cost, now, 0
                 bucket.refill *= FASTER
                 if now >= bucket.until:
-                    self.books.clear()
-                    self.opened, self.drips = now, DRIPS - 1
-                    self.state = _Opening(now, 0.0, inf, seen.records, bucket.refill)
-                self.books.add(now, seen.records, seen.nbytes)
+                    self.drips = DRIPS - 1
+                    self.state = _Opening(now, now, 0.0, inf, refill=bucket.refill)
+                    self._take(now, self.state, seen, cost)
+                else:
+                    self.books.add(now, seen.records, seen.nbytes)
             case _:
                 assert_never(self.state)
 
@@ -234,13 +252,15 @@ class Spending:
                     return False
                 self._learn(now)
                 self._close(now, told=not self.books.total(now)[0], retry_after=seen.retry_after)
+                self.refused_nbytes = seen.nbytes
             case _Opening() as opening:
-                self.drips += 1
+                self.drips += opening.is_new
+                self.interval = self._first_interval() if opening.is_new else self._longer()
                 if self.drips >= DRIPS:
                     self._drip(now, opening)
                 else:
-                    self.interval = self._first_interval()
                     self._close(now, told=True, retry_after=seen.retry_after)
+                    self.refused_nbytes = seen.nbytes
             case _Spent() as probed:
                 if seen.started >= probed.since:
                     self._refused_probe(now, probed, seen.retry_after)
@@ -270,7 +290,8 @@ class Spending:
     def _room_at(self, now: float, cost: float) -> float:
         """Return when there is room for that share, by the books; infinity when no window is known."""
         if self.quota is None:
-            return inf
+            spent = isinstance(self.state, _Spent) or self._used(now) + cost > 1 + ROUNDING
+            return inf if spent else now
         if isinstance(self.state, _Spent) and self.state.told:
             return max(now, self.state.since + self.quota.window)
         room = max(0.0, 1 - cost) + ROUNDING
@@ -280,20 +301,24 @@ class Spending:
             self.quota.nbytes * room if self.quota.nbytes else inf,
         )
 
-    def _ask_books(self, now: float, under_way: int, cost: float, at_most: int | None) -> Go | Wait:
-        if self._used(now) + (under_way + 1) * cost <= 1 + ROUNDING:
-            return Go(at_most)
-        if under_way:
-            return Wait(inf, WaitReason.QUOTA)
-        return Wait(min(self._room_at(now, cost), now + LONGEST_PROBE), WaitReason.QUOTA)
+    def _probe_records(self, now: float, share_of_one: float) -> int | None:
+        """Return the size of a probe: more than the books say is left, so that to accept it tells something."""
+        if isinstance(self.state, _Spent) and self.state.beyond:
+            return self.state.beyond
+        if isinstance(self.state, _Spent) and self.state.whole:
+            return None
+        if isinstance(self.state, _Spent) and (self.state.told or not share_of_one):
+            return max(1, PROBE_RECORDS >> max(0, self.state.refused - PATIENT_PROBES))
+        return PROBE_RECORDS + int(max(0.0, 1 - self._used(now)) / share_of_one)
 
     def _book(self, now: float, seen: Observation, cost: float) -> None:
         """Book, and close when no more of this size is allowed."""
         self.books.add(now, seen.records, seen.nbytes)
+        self.booked = now
         if self._used(now) + cost > 1 + ROUNDING:
             self._close(now, told=False, retry_after=None)
             if self.learnt and now >= self.beyond_at and isinstance(self.state, _Spent):
-                self.state.beyond, self.state.probe_at = True, now
+                self.state.beyond, self.state.probe_at = PROBE_RECORDS, now
                 self.beyond_at = now + self.books.seconds / 2
 
     def _first_interval(self) -> float:
@@ -303,7 +328,8 @@ class Spending:
         return max(1.0, min(LONGEST_PROBE, self.quota.window * BATCH / self.cap))
 
     def _close(self, now: float, *, told: bool, retry_after: float | None) -> None:
-        self.state = _Spent(now, self._probe_at(now, retry_after), told)
+        self.state = _Spent(now, self._probe_at(now, retry_after), told, whole=retry_after is not None)
+        self.refused_nbytes = 0
 
     def _probe_at(self, now: float, retry_after: float | None) -> float:
         """Return when to probe next, by what the reply says or by what the last windows did."""
@@ -323,24 +349,37 @@ class Spending:
 
     def _refused_probe(self, now: float, spent: _Spent, retry_after: float | None) -> None:
         if spent.beyond:
-            spent.beyond = False
+            spent.beyond = 0
         else:
             spent.refused += 1
             spent.shut_age = now - (now if self.opened is None else self.opened)
-            self.interval = min(LONGEST_PROBE, self.interval * GROWTH)
+            self.interval = self._longer()
         spent.probe_at = self._probe_at(now, retry_after)
 
-    def _open(self, now: float, spent: _Spent, seen: Observation) -> None:
-        """Start the books anew: the service allows more than they do."""
-        self.books.clear()
-        self.books.add(now, seen.records, seen.nbytes)
-        age = now - (now if self.opened is None else self.opened)
-        self.state = _Opening(spent.since, spent.shut_age, age, seen.records)
-        self.opened = now
+    def _take(self, now: float, opening: _Opening, seen: Observation, cost: float) -> None:
+        """Book what was accepted after a probe; the books begin anew as soon as there is a new window."""
+        was_new = opening.is_new
+        opening.records += seen.records
+        opening.nbytes += seen.nbytes
+        if opening.is_new and not was_new:
+            self.books.clear()
+            self.books.add(now, opening.records - seen.records, opening.nbytes - seen.nbytes)
+        if opening.is_new and opening.records * 2 >= (self.cap or 0):
+            self.opened = opening.at
+            self._set_ages(opening.shut_age, opening.open_age)
+            self.drips, self.interval = 0, self._first_interval()
+            self.state = _Whole()
+        if opening.is_new:
+            self._book(now, seen, cost)
+        else:
+            self.books.add(now, seen.records, seen.nbytes)
+
+    def _longer(self) -> float:
+        return min(LONGEST_PROBE, self.interval * GROWTH)
 
     def _drip(self, now: float, opening: _Opening) -> None:
         """Believe in a bucket, which refills as published, or as it was seen to when that is much more."""
-        seen = self._share(opening.taken, 0) / max(1e-3, now - opening.spent)
+        seen = self._share(opening.records, 0) / max(1e-3, now - opening.spent)
         published = 1 / self.quota.window if self.quota else 0.0
         refill = opening.refill or REFILL_SAFETY * (seen if seen > 2 * published else published)
         self.drips = 0
