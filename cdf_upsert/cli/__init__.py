@@ -12,8 +12,13 @@ import typer
 
 from cdf_upsert import __version__
 from cdf_upsert.cli.check import check
+from cdf_upsert.cli.doctor import doctor
 from cdf_upsert.cli.load import load
+from cdf_upsert.cli.login import login, logout
+from cdf_upsert.cli.plan import plan
+from cdf_upsert.cli.runs import runs
 from cdf_upsert.cli.sandbox import sandbox
+from cdf_upsert.cli.verify import verify
 from cdf_upsert.errors import LoaderError
 
 app = typer.Typer(
@@ -43,9 +48,8 @@ def _all(
     pass
 
 
-app.command()(load)
-app.command()(check)
-app.command()(sandbox)
+for command in (load, check, plan, verify, doctor, login, logout, runs, sandbox):
+    app.command()(command)
 
 
 def main() -> None:

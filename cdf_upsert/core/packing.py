@@ -5,6 +5,7 @@ The size of a body is known before a record is added: `{"items":[` + the texts j
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from cdf_upsert.core.record import ENVELOPE_BYTES, Record
@@ -13,6 +14,14 @@ from cdf_upsert.core.record import ENVELOPE_BYTES, Record
 def body_bytes(records: Sequence[Record]) -> int:
     """How many bytes the request body of `records` has, uncompressed."""
     return ENVELOPE_BYTES + sum(len(record.text) for record in records) + max(len(records) - 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The records of one request; `nbytes` has the whole body, uncompressed."""
+
+    records: Sequence[Record]
+    nbytes: int
 
 
 class Packer:
@@ -32,9 +41,9 @@ class Packer:
         """The records of the part-filled batch."""
         return self._open
 
-    def add(self, records: Sequence[Record]) -> list[list[Record]]:
+    def add(self, records: Sequence[Record]) -> list[Packed]:
         """Add `records`; the batches that are full now."""
-        full: list[list[Record]] = []
+        full: list[Packed] = []
         # Each text costs its bytes and one comma; the room has one byte more for the comma that is not there.
         ends = list(accumulate([len(record.text) + 1 for record in records]))
         start, used = 0, 0
@@ -52,11 +61,12 @@ class Packer:
                 full.append(self.flush())
         return full
 
-    def flush(self) -> list[Record]:
-        """Take the part-filled batch as it is; empty when there is none."""
-        batch, self._open = self._open, []
+    def flush(self) -> Packed:
+        """Take the part-filled batch as it is; without records when there is none."""
+        packed = Packed(self._open, self.most_bytes - self._room)
+        self._open = []
         self._room = self.most_bytes - ENVELOPE_BYTES + 1
-        return batch
+        return packed
 
     def lower(self, most_bytes: int) -> None:
         """Lower the ceiling of bytes for the batches to come, after the service called one too large."""

@@ -12,7 +12,7 @@ from enum import StrEnum
 from math import ceil
 
 from cdf_upsert.core.distinct import DistinctKeys
-from cdf_upsert.core.packing import Packer, body_bytes
+from cdf_upsert.core.packing import Packed, Packer
 from cdf_upsert.core.quota import Quota
 from cdf_upsert.core.record import Record
 from cdf_upsert.core.stream import StreamFacts
@@ -58,23 +58,22 @@ class Surveyor:
     def add(self, records: Sequence[Record]) -> None:
         """Count records that would be sent."""
         self._keys.add(record.key for record in records)
-        for batch in self._packer.add(records):
-            self._count(batch)
+        for packed in self._packer.add(records):
+            self._count(packed)
 
     def survey(self) -> Survey:
         """Return what was counted; nothing can be added after that."""
-        if rest := self._packer.flush():
-            self._count(rest)
+        if self._packer.waiting:
+            self._count(self._packer.flush())
         ratio = self._sampled_compressed / self._sampled if self._sampled else 1.0
         return Survey(self._work, round(self._work.nbytes * ratio), self._keys.count(), self._keys.is_exact)
 
-    def _count(self, batch: Sequence[Record]) -> None:
-        nbytes = body_bytes(batch)
-        work = self._work
+    def _count(self, packed: Packed) -> None:
+        nbytes, work = packed.nbytes, self._work
         if work.requests < COMPRESSED_FIRST or work.requests % COMPRESSED_EACH == 0:
             self._sampled += nbytes
-            self._sampled_compressed += len(self._compress(b",".join(record.text for record in batch)))
-        self._work = Work(work.records + len(batch), work.nbytes + nbytes, work.requests + 1)
+            self._sampled_compressed += len(self._compress(b",".join(record.text for record in packed.records)))
+        self._work = Work(work.records + len(packed.records), work.nbytes + nbytes, work.requests + 1)
 
 
 class Bottleneck(StrEnum):

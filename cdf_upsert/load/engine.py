@@ -25,7 +25,7 @@ from cdf_upsert.core.interpret import NoReply, Reply, Said, Verdict, interpret
 from cdf_upsert.core.isolating import Hunt, halves, take_apart
 from cdf_upsert.core.ordering import RECORD_OVERHEAD, Ordering
 from cdf_upsert.core.pacing import Go, Observation, Pacing, Signal, Wait, WaitReason
-from cdf_upsert.core.packing import Packer, body_bytes
+from cdf_upsert.core.packing import Packed, Packer, body_bytes
 from cdf_upsert.core.record import Checked, Checker, Failed, Failure, FailureClass, Record, failed_of
 from cdf_upsert.core.retrying import AskStored, Dice, FailAs, Tries, TryAgain, after, backoff
 from cdf_upsert.core.standing import Again, Checkpoint, Settlement, Standing
@@ -263,14 +263,14 @@ class Engine:
             return
         before = len(self._packer.waiting)
         full = self._packer.add(records)
-        for batch in full:
-            self._make_ready(batch)
+        for packed in full:
+            self._make_ready(packed)
         if self._packer.waiting and (full or not before):
             self._open_until = self._now() + self._linger
         self._changed.set()
 
-    def _make_ready(self, records: Sequence[Record]) -> None:
-        batch = Batch(records, body_bytes(records))
+    def _make_ready(self, packed: Packed) -> None:
+        batch = Batch(packed.records, packed.nbytes)
         self._ready.append(batch)
         self._waiting_bytes += _weight(batch)
 
@@ -393,6 +393,7 @@ class Engine:
                 now - started,
                 reply.wire_bytes,
                 len(self._under_way),
+                reply.request_id if isinstance(reply, Reply) else None,
             )
         )
         await self._apply(batch, verdict, reply, now)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from cdf_upsert.core import events
 from cdf_upsert.core.framing import Frames, Position, Unframed
-from cdf_upsert.core.packing import Packer, body_bytes
-from cdf_upsert.core.record import Checked, Checker, Failed, Record, failed_of
+from cdf_upsert.core.packing import Packed, Packer
+from cdf_upsert.core.record import Checked, Checker, Failed, failed_of
 from cdf_upsert.load.ports import Input
 
 
@@ -37,9 +37,9 @@ async def examine(
     loop = asyncio.get_running_loop()
     ordinal = 0
 
-    def count(batch: Sequence[Record]) -> None:
+    def count(packed: Packed) -> None:
         found.requests += 1
-        found.nbytes += body_bytes(batch)
+        found.nbytes += packed.nbytes
 
     def take(path: str, position: int, piece: Frames | Unframed) -> None:
         nonlocal ordinal
@@ -66,8 +66,8 @@ async def examine(
                 await asyncio.sleep(0)
         finally:
             await reader.close()
-    if last := packer.flush():
-        count(last)
+    if packer.waiting:
+        count(packer.flush())
 
 
 def _checked(checker: Checker, piece: Frames | Unframed, ordinal: int) -> tuple[Checked, int]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdf_upsert.core.packing import Packer, body_bytes
+from cdf_upsert.core.packing import Packed, Packer, body_bytes
 from cdf_upsert.core.record import Record
 from tests.records import make_record
 
@@ -30,12 +30,14 @@ def test_batches_are_the_input_under_both_ceilings(
     most_bytes = SMALLEST + room
     packer = Packer(most_records, most_bytes)
     given_records: list[Record] = []
-    batches: list[list[Record]] = []
+    packed: list[Packed] = []
     for some in pads:
         block = [make_record(len(given_records) + i, "k", pad=pad) for i, pad in enumerate(some)]
         given_records += block
-        batches += packer.add(block)
-    batches += [last] if (last := packer.flush()) else []
+        packed += packer.add(block)
+    packed += [packer.flush()] if packer.waiting else []
+    batches = [one.records for one in packed]
+    assert [one.nbytes for one in packed] == [body_bytes(batch) for batch in batches]
     assert [record for batch in batches for record in batch] == given_records
     for batch in batches:
         assert 0 < len(batch) <= most_records
@@ -50,14 +52,14 @@ def test_a_body_may_have_exactly_the_ceiling() -> None:
     size = len(body(records))
     packer = Packer(1000, size)
     assert packer.add(records) == []
-    assert packer.flush() == records
-    assert Packer(1000, size - 1).add(records) == [records[:1]]
+    assert packer.flush() == Packed(records, size)
+    assert [one.records for one in Packer(1000, size - 1).add(records)] == [records[:1]]
 
 
 def test_a_full_batch_goes_at_once() -> None:
     """A batch that has reached its count is not held back until the next record comes."""
     records = [make_record(i, str(i)) for i in range(3)]
-    assert Packer(3, 10_000).add(records) == [records]
+    assert [one.records for one in Packer(3, 10_000).add(records)] == [records]
 
 
 @pytest.mark.parametrize("ceiling", [1, SMALLEST - 1, SMALLEST])
@@ -66,6 +68,5 @@ def test_a_lowered_ceiling_holds_for_what_comes(ceiling: int) -> None:
     packer = Packer(1000, 100_000)
     packer.lower(ceiling)
     records = [make_record(i, "k") for i in range(3)]
-    batches = packer.add(records)
-    batches.append(packer.flush())
-    assert [batch for batch in batches if batch] == [[record] for record in records]
+    packed = [*packer.add(records), packer.flush()]
+    assert [one.records for one in packed if one.records] == [[record] for record in records]
