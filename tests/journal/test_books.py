@@ -13,7 +13,7 @@ from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.record import FailureClass, Record
 from cdf_upsert.core.standing import Checkpoint, Settlement
 from cdf_upsert.journal import Journal
-from tests.journal.making import NOW, all_again, copied, make_failed, make_input, make_plan, open_run
+from tests.journal.making import FAST, NOW, all_again, copied, make_failed, make_input, make_plan, open_run
 from tests.records import make_record
 
 RECORDS = [make_record(i, f"key-{i * 7 % 9}", i) for i in range(24)]
@@ -100,7 +100,7 @@ def check_failed_file(journal: Journal, model: Model, *, marks: bool = True) -> 
 def test_what_is_known_after_any_end_is_what_was_written_down(data) -> None:
     """After any sequence of batches, settlements, kills and good ends, standing and failed file equal the model."""
     model = Model()
-    with tempfile.TemporaryDirectory() as name, asyncio.Runner() as runner:
+    with tempfile.TemporaryDirectory(dir=FAST) as name, asyncio.Runner() as runner:
         home = Path(name)
         plan = make_plan(make_input(home))
         directory, deaths, batches = home / "load", 0, 0

@@ -1,0 +1,266 @@
+"""Engine and journal together, stopped at any point: before and after an intent, a landing, a reply, a settlement."""
+
+import asyncio
+import json
+import random
+import selectors
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cdf_upsert.core.events import Outcome
+from cdf_upsert.core.interpret import NoReply, Reply
+from cdf_upsert.core.record import Key, Record
+from cdf_upsert.core.standing import Again, Checkpoint, Settlement
+from cdf_upsert.journal import Identity, Journal
+from tests.journal.making import FAST, NOW, copied, make_input, make_plan, open_run
+from tests.load.harness import Fault, MemoryInput, Service, run_engine
+from tests.records import make_text
+from tests.virtual_time import VirtualLoop
+
+
+class PatientSelector(selectors.SelectSelector):
+    """Passes the time instead of waiting, but for the journal's thread, which works in real time."""
+
+    loop: "PatientLoop"
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if self.loop.writing and (timeout is None or timeout > 0):
+            return super().select(None)
+        assert timeout is not None, "every task waits for something that nobody will do"
+        self.loop.passed += max(timeout, 0.0)
+        return super().select(0)
+
+
+class PatientLoop(VirtualLoop):
+    """Virtual time that stands still while `writing` calls of the journal are under way."""
+
+    def __init__(self) -> None:
+        self.writing = 0
+        self.passed = 1000.0
+        selector = PatientSelector()
+        selector.loop = self
+        asyncio.SelectorEventLoop.__init__(self, selector)
+
+
+@dataclass
+class Moment:
+    """What the disk and the service hold when the process is killed."""
+
+    where: str
+    directory: Path
+    stored: dict[Key, Record]
+    writes: dict[Key, list[int]]
+
+
+class Witness:
+    """Stands between engine, journal and service, and keeps a moment whenever something could be lost."""
+
+    fail_after = None
+
+    def __init__(self, journal: Journal, service: "WatchedService", keep: Callable[[str], None]) -> None:
+        self.intended: set[int] = set()
+        self._journal = journal
+        self._keep = keep
+        service.landed = keep
+
+    def again(self) -> AsyncIterator[Sequence[Again]]:
+        return self._patiently(self._journal.again())
+
+    async def intend(self, batch: int, records: Sequence[Record]) -> None:
+        self._keep("before an intent")
+        await self._wait(self._journal.intend(batch, records))
+        self.intended |= {record.ordinal for record in records}
+        self._keep("after an intent")
+
+    async def settle(self, settlement: Settlement) -> None:
+        self._keep("before a settlement")
+        await self._wait(self._journal.settle(settlement))
+        # Parts are known to the journal by the settlement that opens them.
+        self.intended |= {record.ordinal for _, records in settlement.opened for record in records}
+        self._keep("after a settlement")
+
+    def passed(self, checkpoint: Checkpoint) -> None:
+        self._journal.passed(checkpoint)
+
+    async def _wait(self, work):
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, PatientLoop)
+        loop.writing += 1
+        try:
+            return await work
+        finally:
+            loop.writing -= 1
+
+    async def _patiently(self, some) -> AsyncIterator[Sequence[Again]]:
+        while True:
+            try:
+                yield await self._wait(anext(some))
+            except StopAsyncIteration:
+                return
+
+
+class WatchedService(Service):
+    """A service that tells when records have landed, before it replies."""
+
+    landed: Callable[[str], None]
+    done_before: frozenset[int]
+
+    async def send(self, records: Sequence[Record]) -> Reply | NoReply:
+        again = self.done_before.intersection(record.ordinal for record in records)
+        assert not again, "an accepted record is sent again"
+        return await super().send(records)
+
+    def _write(self, records: Iterable[Record]) -> None:
+        super()._write(records)
+        self.landed("after a landing")
+
+
+@dataclass
+class Case:
+    """An input, what happens to its requests, and how it is cut into requests."""
+
+    texts: list[bytes]
+    faults: list[Fault]
+    batch_records: int
+    concurrency: int
+    seed: int
+
+    @property
+    def keys(self) -> list[str]:
+        return [text.split(b'"externalId":"')[1][:1].decode() for text in self.texts]
+
+    @property
+    def good(self) -> list[int]:
+        return [i for i, text in enumerate(self.texts) if b'"value":-' not in text]
+
+    @property
+    def model(self) -> dict[str, int]:
+        """The newest good version of each key: what the stream holds when records are sent one by one."""
+        return {self.keys[i]: i for i in self.good}
+
+    def input(self) -> MemoryInput:
+        return MemoryInput([self.texts[i : i + 7] for i in range(0, len(self.texts), 7)])
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    versions = draw(
+        st.lists(
+            st.tuples(st.sampled_from("abcdef"), st.sampled_from([1, 1, 1, -1])), min_size=1, max_size=40
+        )
+    )
+    return Case(
+        [make_text(key, sign * (i + 1)) for i, (key, sign) in enumerate(versions)],
+        draw(st.lists(st.sampled_from(Fault), max_size=10)),
+        draw(st.integers(1, 9)),
+        draw(st.sampled_from([1, 2, 5])),
+        draw(st.integers(0, 1000)),
+    )
+
+
+class World:
+    """Runs a case from any moment on, and keeps the moments of each run."""
+
+    def __init__(self, case: Case, home: Path) -> None:
+        self.case = case
+        self._home = home
+        self._plan: Identity = make_plan(make_input(home))
+        self._number = 0
+
+    def run(self, start: Moment | None, keep_share: float, dice: random.Random) -> list[Moment]:
+        """One run to its end; the moments of it that were kept."""
+        self._number += 1
+        directory = self._home / f"run-{self._number}"
+        if start is not None:
+            shutil.copytree(start.directory, directory)
+        journal = open_run(self._plan, directory, f"run-{self._number}")
+        service = WatchedService(list(self.case.faults), seed=self.case.seed + self._number)
+        if start is not None:
+            service.stored, service.writes = (
+                dict(start.stored),
+                {key: list(log) for key, log in start.writes.items()},
+            )
+        service.done_before = self._accepted(journal)
+        moments: list[Moment] = []
+
+        def keep(where: str) -> None:
+            if dice.random() < keep_share:
+                to = self._home / f"run-{self._number}-moment-{len(moments)}"
+                log = {key: list(some) for key, some in service.writes.items()}
+                moments.append(Moment(where, copied(directory, to), dict(service.stored), log))
+
+        witness = Witness(journal, service, keep)
+        with asyncio.Runner(loop_factory=PatientLoop) as runner:
+            done = runner.run(
+                run_engine(
+                    [self.case.input()],
+                    service,
+                    books=witness,  # type: ignore[arg-type]
+                    standing=journal.standing,
+                    batch_records=self.case.batch_records,
+                    concurrency=self.case.concurrency,
+                    seed=self.case.seed,
+                )
+            )
+        assert done.ending.outcome is Outcome.COMPLETE
+        journal.finish(Outcome.FAILURES if journal.failures else Outcome.COMPLETE, "", NOW)
+        journal.close()
+        self._check(service, directory, done.tally)
+        return moments
+
+    @staticmethod
+    def _accepted(journal: Journal) -> frozenset[int]:
+        failed = {line["source"]["record"] - 1 for line in lines_of(journal.failed_path)}
+        return frozenset(journal.standing.settled) - failed
+
+    def _check(self, service: Service, directory: Path, tally) -> None:
+        case = self.case
+        assert {key[1]: record.ordinal for key, record in service.stored.items()} == case.model
+        failed = [line["source"]["record"] - 1 for line in lines_of(directory / "failed.ndjson")]
+        assert failed == sorted(failed)
+        assert set(failed) <= set(range(len(case.texts))) - set(case.good), "a good record is blamed"
+        assert tally.read == len(case.texts)
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def check_crashes(case: Case, seed: int, chosen: int) -> None:
+    """Run to the end; then from a few of its moments, and from moments of these runs again."""
+    dice = random.Random(seed)
+    with tempfile.TemporaryDirectory(dir=FAST) as name:
+        world = World(case, Path(name))
+        for first in some(dice, world.run(None, 0.5, dice), chosen):
+            for second in some(dice, world.run(first, 0.3, dice), 1):
+                world.run(second, 0.0, dice)
+
+
+def some(dice: random.Random, moments: list[Moment], at_most: int) -> list[Moment]:
+    return dice.sample(moments, min(at_most, len(moments)))
+
+
+crash_law = given(cases(), st.integers(0, 1 << 30))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@crash_law
+def test_a_load_that_is_killed_anywhere_ends_as_one_by_one(case: Case, seed: int) -> None:
+    """Killed at any point, and the rerun killed again: the stream ends as the model, no older version is written after a newer one, no accepted record is sent again, no good record is blamed, every ledger balances."""
+    check_crashes(case, seed, 3)
+
+
+@pytest.mark.soak
+@settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
+@crash_law
+def test_the_same_for_a_long_time(case: Case, seed: int) -> None:
+    """The law above, many more times."""
+    check_crashes(case, seed, 6)
