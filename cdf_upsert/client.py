@@ -14,7 +14,6 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -103,8 +102,9 @@ class Client:
         # A pool looks at each of its connections several times a request, a quarter of a request's time with
         # eight of them; so there is a pool for each, and the one used last goes first.
         self._transports = [httpx.AsyncHTTPTransport(**options, limits=limits) for _ in range(connections)]
-        self._free = list(self._transports)
-        self._slots = asyncio.Semaphore(connections)
+        self._free: asyncio.LifoQueue[httpx.AsyncHTTPTransport] = asyncio.LifoQueue()
+        for each in self._transports:
+            self._free.put_nowait(each)
         self._packer = ThreadPoolExecutor(1, "pack")
         self._tokens = tokens
         self._explain = explain
@@ -130,6 +130,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._packer.shutdown()
         for transport in self._transports:
             await transport.aclose()
 
@@ -201,9 +202,10 @@ class Client:
     ) -> Reply | NoReply:
         stream = _Content(content)
         request = httpx.Request(method, url, headers=self._headers + headers, stream=stream)
+        transport = await self._free.get()
         began = time.monotonic()
         try:
-            async with self._slots, self._one_transport() as transport, asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout):
                 response = await transport.handle_async_request(request)
                 try:
                     body = await _read(response, most)
@@ -216,15 +218,9 @@ class Client:
         else:
             seconds = time.monotonic() - began
             return _reply(response, body, seconds, stream.wire_bytes, self._now())
-        return NoReply(message, stream.taken, time.monotonic() - began, stream.wire_bytes)
-
-    @asynccontextmanager
-    async def _one_transport(self) -> AsyncIterator[httpx.AsyncHTTPTransport]:
-        transport = self._free.pop()
-        try:
-            yield transport
         finally:
-            self._free.append(transport)
+            self._free.put_nowait(transport)
+        return NoReply(message, stream.taken, time.monotonic() - began, stream.wire_bytes)
 
     def _told(self, error: httpx.HTTPError | OSError) -> str:
         """One error in words. The library's own words are not repeated where they may hold what was sent."""
