@@ -226,6 +226,8 @@ class Spending:
                     self.opened = now
                 self.state = _Whole()
                 self._book(now, seen, cost)
+                if isinstance(self.state, _Spent):
+                    self.state = spent  # It was a remainder, which tells nothing of when to probe.
             case _Opening() as opening:
                 self._take(now, opening, seen, cost)
             case _Bucket() as bucket:
@@ -315,7 +317,7 @@ class Spending:
         """Book, and close when no more of this size is allowed."""
         self.books.add(now, seen.records, seen.nbytes)
         self.booked = now
-        if self._used(now) + cost > 1 + ROUNDING:
+        if self._used(now) + min(1.0, max(cost, self._share(BATCH, 0))) > 1 + ROUNDING:
             self._close(now, told=False, retry_after=None)
             if self.learnt and now >= self.beyond_at and isinstance(self.state, _Spent):
                 self.state.beyond, self.state.probe_at = PROBE_RECORDS, now
