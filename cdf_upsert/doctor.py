@@ -183,6 +183,9 @@ class Doctor:
                     body = await reply.aread()
         except httpx.HTTPError as error:
             return self._connections.trouble(error, base)
+        if token is not None:
+            # Some gateways repeat what they were sent.
+            body = body.replace(token.encode(), b"***")
         try:
             content = json.loads(body)
         except (ValueError, RecursionError):
