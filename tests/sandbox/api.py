@@ -28,7 +28,7 @@ class Api:
         self.http.close()
 
     def get(self, path: str, **params: Any) -> httpx.Response:
-        return self.http.get(path, params=params)
+        return self.http.get(path, params=params or None)
 
     def post(self, path: str, content: Any) -> httpx.Response:
         return self.http.post(path, json=content)
