@@ -117,17 +117,16 @@ class DocumentFramer:
                 if broken is None:
                     self._advance(len(self._held))
                     return
-                self._advance(broken.at)
-                inside = self._value is not None or self._in in {_In.ARRAY, _In.ITEMS}
-                if broken.fault is Fault.STRUCTURE or not inside or self.ended:
-                    self._flush()
+                # With the first byte of the token, so that a value which begins with it has begun.
+                self._advance(broken.at if broken.fault is Fault.STRUCTURE else broken.token + 1)
+                self._flush()
+                if broken.fault is Fault.STRUCTURE or self._value is None:
                     if not self.ended:
                         offset = self._base + broken.at
                         self._found.append(
                             self._break(broken.at, f"the JSON breaks at byte {offset:,}: {broken.reason}")
                         )
                     return
-                self._flush()
                 self._grammar = None
             # Nobody vouches for this value: its brackets alone frame it, and the grammar goes on behind it.
             self._advance(len(self._held), alone=True)
@@ -143,7 +142,7 @@ class DocumentFramer:
             grammar.send(data)
         except BROKEN:
             broken = find_break(self._prefix, bytes(self._held[self._at :]))
-            return Break(self._at + broken.at, broken.fault, broken.reason)
+            return Break(self._at + broken.at, self._at + broken.token, broken.fault, broken.reason)
         self._vetted = len(self._held)
         return None
 

@@ -52,9 +52,10 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Where bytes break the grammar: `at` counts from their beginning."""
+    """Where bytes break the grammar, and where the token begins that does; both count from their beginning."""
 
     at: int
+    token: int
     fault: Fault
     reason: str
 
@@ -66,19 +67,20 @@ def find_break(prefix: bytes, data: bytes) -> Break:
     """
     grammar = Grammar(prefix)
     for token in _TOKEN.finditer(data):
+        begin = token.start()
         try:
             # The space ends a number, so that what is told is told of this token.
             grammar.send(token[0] if token[0].startswith(b'"') else token[0] + b" ")
         except ijson.JSONError as error:
             reason = _reason(error)
             if not reason.startswith("lexical error"):
-                return Break(token.start(), Fault.STRUCTURE, reason)
-            at = _byte_of_break(prefix, data, token.start(), token.end())
+                return Break(begin, begin, Fault.STRUCTURE, reason)
+            at = _byte_of_break(prefix, data, begin, token.end())
             spoilt_value = "UTF8" in reason or data[at : at + 1] in {b"N", b"I"}
-            return Break(at, Fault.VALUE if spoilt_value else Fault.STRUCTURE, reason)
+            return Break(at, begin, Fault.VALUE if spoilt_value else Fault.STRUCTURE, reason)
         except BROKEN as error:
-            return Break(token.start(), Fault.VALUE, str(error))
-    return Break(len(data), Fault.STRUCTURE, "unexpected end")
+            return Break(begin, begin, Fault.VALUE, str(error))
+    return Break(len(data), len(data), Fault.STRUCTURE, "unexpected end")
 
 
 def _byte_of_break(prefix: bytes, data: bytes, start: int, stop: int) -> int:

@@ -134,6 +134,37 @@ def test_many_elements_at_once_are_the_same(separator, text):
         framed.assert_lies_in(data)
 
 
+def test_many_elements_in_many_lines_have_their_lines():
+    """Pretty-printed elements, which are framed together, stand in the lines that they begin in."""
+    data = json.dumps([json.loads(record(number)) for number in range(500)], indent=2).encode()
+    framed = feed(new, [data])
+    framed.assert_lies_in(data)
+    assert list(map(json.loads, framed.bare)) == json.loads(data)
+
+
+@settings(deadline=None)
+@given(
+    elements=elements,
+    form=st.sampled_from(["array", "envelope", "bare"]),
+    edits=st.lists(
+        st.tuples(st.integers(0, 300), st.integers(0, 2), st.binary(max_size=2)), min_size=1, max_size=2
+    ),
+    places=cuts,
+)
+def test_a_spoilt_document_is_framed_the_same_however_it_is_cut(elements, form, edits, places):
+    """Whatever is wrong with a document, what comes out does not depend on how it comes in."""
+    match form:
+        case "array":
+            data = array(elements, [b" ", b"\n"])
+        case "envelope":
+            data = envelope(elements, [], [b'"a":1'], [b'"b":[2]'])
+        case _:
+            data = b"\n".join(elements)
+    for at, gone, new_bytes in edits:
+        data = data[: at % (len(data) + 1)] + new_bytes + data[at % (len(data) + 1) + gone :]
+    feed_in_every_style(new, data, places)
+
+
 BREAKS = [
     (b'[{"a":1},{"b":tru},{"c":3}]', 1, 17),
     (b'[{"a":1},{"b" 2}]', 1, 14),
@@ -213,6 +244,9 @@ SPOILT = [
     b'{"a\xe9":1}',
     b'{"a":"\xed\xa0\x80"}',
     b"[1,[NaN]]",
+    b'"\xff"',
+    b'"\xe9"',
+    b'"\xed\xa0\x80"',
 ]
 
 

@@ -99,7 +99,7 @@ def test_a_line_that_is_too_long_costs_one_record(step, end):
 def test_the_longest_line_is_a_text(over, step, end):
     """A line of exactly the most bytes is a text, one byte more is a fault, however it ends and is cut."""
     data = b"x" * (MAX_RECORD + over) + end
-    framed = feed(new, cut(data, range(0, len(data), step)))
+    framed = feed(new, cut(data, [*range(0, len(data), step), len(data) - 1]))
     assert [len(text) for text in framed.bare] == ([MAX_RECORD] if over == 0 else [])
     assert [fault.place.length for fault in framed.faults] == ([MAX_RECORD + over] if over else [])
 
