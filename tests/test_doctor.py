@@ -394,22 +394,11 @@ def test_a_connection_that_breaks_in_the_middle_is_told(sandbox, tmp_path):
     assert checks[-1].mark is Mark.FAILED
 
 
-COMMAND = """
-import typer
-from cdf_upsert.cli.doctor import doctor
-from cdf_upsert.cli.login import login, logout
-app = typer.Typer(pretty_exceptions_enable=False)
-for command in (doctor, login, logout):
-    app.command()(command)
-app()
-"""
-
-
 def command(
     arguments: list[str], environment: dict[str, str], directory: Path
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", COMMAND, *arguments],
+        [sys.executable, "-c", "from cdf_upsert.cli import main; main()", *arguments],
         cwd=directory,
         env={"CDF_UPSERT_STATE_DIR": str(directory / "state"), "PATH": "", **environment},
         capture_output=True,
