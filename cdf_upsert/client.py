@@ -47,6 +47,9 @@ MOST_REPLY_BYTES = 8_000_000
 MOST_ANSWER_BYTES = 32_000_000
 """A filter's reply: the service promises at most 20 MB."""
 
+SHORTEST_TOKEN = 16
+"""No token that guards anything is shorter; a shorter one may stand in any word of a reply."""
+
 KEEPALIVE_SECONDS = 30.0
 """How long an idle connection is kept: below the minute after which gateways commonly close one."""
 
@@ -264,7 +267,7 @@ def _packed(body: bytes) -> bytes:
 
 def _without(token: str, reply: Reply | NoReply) -> Reply | NoReply:
     """The reply without the token: some gateways repeat what they were sent, and messages are written down."""
-    if isinstance(reply, Reply) and token.encode() in reply.body:
+    if isinstance(reply, Reply) and len(token) >= SHORTEST_TOKEN and token.encode() in reply.body:
         return replace(reply, body=reply.body.replace(token.encode(), b"***"))
     return reply
 

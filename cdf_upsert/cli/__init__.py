@@ -5,31 +5,59 @@ Each command has a file with its flags, which is all that `--help` needs, and im
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from cdf_upsert import __version__
-from cdf_upsert.cli.check import check
-from cdf_upsert.cli.doctor import doctor
-from cdf_upsert.cli.load import load
-from cdf_upsert.cli.login import login, logout
-from cdf_upsert.cli.plan import plan
-from cdf_upsert.cli.runs import runs
-from cdf_upsert.cli.sandbox import sandbox
-from cdf_upsert.cli.verify import verify
 from cdf_upsert.errors import LoaderError
 
-app = typer.Typer(
-    name="cdf-upsert",
-    help="Load JSON and NDJSON records into a stream of Cognite Data Fusion.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "load": "load",
+    "check": "check",
+    "plan": "plan",
+    "verify": "verify",
+    "doctor": "doctor",
+    "login": "login",
+    "logout": "login",
+    "runs": "runs",
+    "sandbox": "sandbox",
+}
+"""The file of this folder that each command's flags are in; the function has the command's name."""
+
+
+class _Commands(TyperGroup):
+    """Imports a command when it is asked for: a fifth of a second for the others would be noticed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  the parent's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  the parent's signature
+        if cmd_name not in COMMANDS:
+            return None
+        function = getattr(import_module(f"{__name__}.{COMMANDS[cmd_name]}"), cmd_name)
+        alone = _typer()
+        alone.command(cmd_name)(function)
+        return get_command(alone)
+
+
+def _typer(cls: type[TyperGroup] | None = None) -> typer.Typer:
+    return typer.Typer(
+        cls=cls,
+        help="Load JSON and NDJSON records into a stream of Cognite Data Fusion.",
+        no_args_is_help=cls is not None,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+app = _typer(_Commands)
 
 
 def _show_version(*, wanted: bool) -> None:
@@ -46,10 +74,6 @@ def _all(
     ] = False,
 ) -> None:
     pass
-
-
-for command in (load, check, plan, verify, doctor, login, logout, runs, sandbox):
-    app.command()(command)
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ import json
 import sys
 import time
 
-from cdf_upsert.cli.wiring import Access, TargetFlags, WallClock, access
+from cdf_upsert.cli.options import TargetFlags
+from cdf_upsert.cli.wiring import Access, WallClock, access
 from cdf_upsert.core import checkup
 from cdf_upsert.core.checkup import Check, Mark
 from cdf_upsert.core.redact import Redactor

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from cdf_upsert.cli import options as o
+from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.values import concurrency as concurrency_of
 from cdf_upsert.cli.values import duration
-from cdf_upsert.cli.wiring import TargetFlags
 from cdf_upsert.core.showing import LogFormat, Progress
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cdf_upsert.cli.options import FormatChoice
+from cdf_upsert.cli.options import FormatChoice, TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
-from cdf_upsert.cli.wiring import Access, TargetFlags, access, redacted
+from cdf_upsert.cli.wiring import Access, access, redacted
 from cdf_upsert.core import events
 from cdf_upsert.core.framing import Position
 from cdf_upsert.core.pacing import Pacing, Policy

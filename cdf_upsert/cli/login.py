@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cdf_upsert.cli import options as o
-from cdf_upsert.cli.wiring import TargetFlags
+from cdf_upsert.cli.options import TargetFlags
 
 
 def login(

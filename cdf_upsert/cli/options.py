@@ -1,14 +1,17 @@
 """Options that several commands share, as Typer takes them."""
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cdf_upsert.cli.values import size
-from cdf_upsert.core.framing import Format
 from cdf_upsert.core.showing import LogFormat, Progress, Showing, Verbosity
 from cdf_upsert.errors import UsageError
+
+if TYPE_CHECKING:
+    from cdf_upsert.core.framing import Format
 
 
 class FormatChoice(StrEnum):
@@ -19,8 +22,10 @@ class FormatChoice(StrEnum):
     json = "json"
 
     @property
-    def wanted(self) -> Format | None:
+    def wanted(self) -> "Format | None":
         """None: look at the content."""
+        from cdf_upsert.core.framing import Format  # noqa: PLC0415  not for --help
+
         return None if self is FormatChoice.auto else Format(self.value)
 
 
@@ -137,3 +142,24 @@ def showing(progress: Progress, log_format: LogFormat, *, quiet: bool, verbose: 
         raise UsageError("--quiet and --verbose contradict each other: give one of them.")
     verbosity = Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
     return Showing(progress, log_format, verbosity)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFlags:
+    """What the command line says about the target; None: not given."""
+
+    project: str | None = None
+    cluster: str | None = None
+    base_url: str | None = None
+    profile: str | None = None
+    insecure_http: bool = False
+
+    def given(self) -> dict[str, str | None]:
+        """As the settings take them."""
+        return {
+            "project": self.project,
+            "cluster": self.cluster,
+            "base_url": self.base_url,
+            "profile": self.profile,
+            "insecure_http": "true" if self.insecure_http else None,
+        }

@@ -9,8 +9,9 @@ from functools import partial
 
 from isal import isal_zlib
 
+from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
-from cdf_upsert.cli.wiring import Access, TargetFlags, access
+from cdf_upsert.cli.wiring import Access, access
 from cdf_upsert.core.framing import Format, Frames, Position
 from cdf_upsert.core.packing import Packer
 from cdf_upsert.core.planning import Bounds, Plan, Surveyor, make_plan

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from cdf_upsert.auth import SessionStore, login, system_vault
-from cdf_upsert.cli.wiring import TargetFlags, WallClock
+from cdf_upsert.cli.options import TargetFlags
+from cdf_upsert.cli.wiring import WallClock
 from cdf_upsert.core.access import Session
 from cdf_upsert.core.diagnosis import moment
 from cdf_upsert.core.redact import Redactor

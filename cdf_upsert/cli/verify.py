@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from cdf_upsert.cli import options as o
+from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.values import duration
-from cdf_upsert.cli.wiring import TargetFlags
 
 
 def verify(

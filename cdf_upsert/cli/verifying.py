@@ -19,8 +19,9 @@ from typing import IO
 import msgspec
 from isal import igzip
 
+from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
-from cdf_upsert.cli.wiring import Access, TargetFlags, access, redacted
+from cdf_upsert.cli.wiring import Access, access, redacted
 from cdf_upsert.core.framing import Format, Position
 from cdf_upsert.core.record import Failed
 from cdf_upsert.core.showing import next_line_at

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cdf_upsert import __version__
+from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.core.access import GivenToken, Network, Settings, Target
 from cdf_upsert.core.redact import Redactor, Secret
 from cdf_upsert.errors import UsageError
@@ -23,27 +24,6 @@ SANDBOX_DIRECTORY = Path(".cdf-upsert", "sandbox")
 """Where the embedded sandbox keeps its state, so that a rerun finds what an earlier run has loaded."""
 
 SANDBOX_TOKEN_SECONDS = 10 * 365 * 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class TargetFlags:
-    """What the command line says about the target; None: not given."""
-
-    project: str | None = None
-    cluster: str | None = None
-    base_url: str | None = None
-    profile: str | None = None
-    insecure_http: bool = False
-
-    def given(self) -> dict[str, str | None]:
-        """As the settings take them."""
-        return {
-            "project": self.project,
-            "cluster": self.cluster,
-            "base_url": self.base_url,
-            "profile": self.profile,
-            "insecure_http": "true" if self.insecure_http else None,
-        }
 
 
 class WallClock:
