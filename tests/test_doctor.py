@@ -177,7 +177,7 @@ BROKEN: dict[str, tuple[Break, str, int, list[str]]] = {
     ),
     "proxy wants a password": (
         lambda e, _d: e | {"CDF_URL": "https://x.test", "HTTPS_PROXY": "{proxy:me:right}"},
-        "address", 2, ["The proxy 127.0.0.1", "407", "USER:PASSWORD"],
+        "address", 2, ["The proxy 127.0.0.1", "407", "user name and password"],
     ),
     "proxy not there": (
         lambda e, _d: e | {"CDF_URL": "https://x.test", "HTTPS_PROXY": "127.0.0.1:{free}"},

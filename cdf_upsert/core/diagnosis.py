@@ -96,7 +96,7 @@ def explain_connection(trouble: ConnectionTrouble) -> Explanation:
             )
         case ProxyFailed(proxy, host, reason):
             if "407" in reason:
-                mend = "Put the proxy's user and password into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT."
+                mend = "Put the proxy's user name and password into HTTPS_PROXY, before its host and an @."
             else:
                 mend = "Check HTTPS_PROXY, or name the host in NO_PROXY when it is reached without a proxy."
             return Explanation(f"The proxy {proxy} does not connect to {host} ({reason}).", mend)

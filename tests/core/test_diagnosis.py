@@ -40,7 +40,7 @@ def with_claims(skew: float = 0.0, **claims) -> Situation:
         (Untrusted("x.test", "not yet valid", False, NOW), ["not yet valid", "clock"]),
         (Untrusted("x.test", "Hostname mismatch", False, NOW), ["another name"]),
         (NoTls("x.test", "WRONG_VERSION_NUMBER"), ["cannot agree on TLS", "CDF_UPSERT_CLIENT_CERTIFICATE"]),
-        (ProxyFailed("p:1", "x.test", "407 Auth"), ["The proxy p:1", "USER:PASSWORD"]),
+        (ProxyFailed("p:1", "x.test", "407 Auth"), ["The proxy p:1", "user name and password"]),
         (ProxyFailed("p:1", "x.test", "403 No"), ["The proxy p:1", "x.test", "NO_PROXY"]),
     ],
 )
