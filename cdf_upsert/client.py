@@ -197,7 +197,7 @@ class Client:
         reply = await self._try(method, url, [*headers, _bearer(token)], content, most)
         if isinstance(reply, Reply) and reply.status == 401:
             renewed = await self._tokens.renewed(token)
-            if renewed is not None and renewed != token:
+            if renewed is not None:
                 again = await self._try(method, url, [*headers, _bearer(renewed)], content, most)
                 return _without(renewed, again)
         return _without(token, reply)

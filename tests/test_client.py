@@ -477,6 +477,7 @@ def test_reading_back_tells_same_missing_and_different() -> None:
         reply(200, b'{"items":[{"space":"s"}]}'),
         reply(200, b'{"items":[{"space":"s","externalId":"a","properties":{"s":{"c":3}}}]}'),
         reply(200, b"{}"),
+        reply(202, b'{"items":[]}'),
         raw(b"", cut=True),
     ],
 )

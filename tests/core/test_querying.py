@@ -55,6 +55,12 @@ def test_records_of_one_kind_are_asked_for_together() -> None:
     assert len(queries(records)) == 1
 
 
+def test_no_question_is_about_too_many_records() -> None:
+    """The last one is about the rest."""
+    asked = queries([make("s", str(i), "c") for i in range(2 * MOST_KEYS + 1)])
+    assert [len(query.external_ids) for query in asked] == [MOST_KEYS, MOST_KEYS, 1]
+
+
 def test_records_of_other_containers_are_asked_for_apart() -> None:
     """Or a record that lacks a container might not be given."""
     asked = queries([make("s", "1", "a"), make("s", "2", "a", "b"), make("s", "3", "a")])
@@ -91,8 +97,9 @@ def test_answers_to_several_questions_are_one_record() -> None:
     record = make("s", "x", *names)
     findings = Findings()
     for query in queries([record]):
-        held = {name: {"p": "1" if name == "c00" else 1.0} for name in containers(query)}
-        typing = {"s": {name: {"p": {"type": {"type": "int64"}}} for name in held}}
+        # What is stored but was not sent is no difference where the types tell that it is the default.
+        held = {name: {"p": 2 if name == "c00" else 1.0, "q": 0} for name in containers(query)}
+        typing = {"s": {name: {"q": {"defaultValue": 0, "type": {"type": "int64"}}} for name in held}}
         assert findings.add(answer({"s": held}, typing=typing))
     assert findings.compare(record) == Different(("c00.p",))
 
