@@ -226,6 +226,14 @@ def test_a_kept_session_needs_no_variables_and_yields_to_other_credentials(tmp_p
     assert "Nothing is configured" in faults(tmp_path)
 
 
+def test_a_flow_that_is_said_leaves_other_credentials_aside(tmp_path: Path):
+    """With LOGIN_FLOW nothing is contradictory: a leftover secret or token is not used."""
+    environment = {**PERSON, "IDP_CLIENT_SECRET": "s3cret", "CDF_TOKEN": "t0ken"}
+    assert isinstance(settings(tmp_path, environment).credentials, Session)
+    environment["LOGIN_FLOW"] = "client-credentials"
+    assert isinstance(settings(tmp_path, environment).credentials, ClientCredentials)
+
+
 def test_login_asks_for_a_person_whatever_else_is_set(tmp_path: Path):
     """`login` makes a session even where a secret is configured, in a browser or by device code."""
     for how, device in (({}, False), ({"device": True}, True)):
@@ -536,8 +544,7 @@ def test_settings_are_cheap():
     """Resolving settings imports no HTTP client, no OAuth library, no parser of absent files."""
     code = (
         "import sys; from pathlib import Path; from cdf_upsert.settings import resolve;"
-        "resolve({}, {'CDF_PROJECT': 'p', 'CDF_CLUSTER': 'c', 'CDF_TOKEN': 't',"
-        " 'CDF_UPSERT_STATE_DIR': '/x'}, Path('/nowhere'));"
+        "resolve({}, {'CDF_PROJECT': 'p', 'CDF_CLUSTER': 'c', 'CDF_TOKEN': 't'}, Path('/nowhere'));"
         "print([m for m in ('httpx', 'authlib', 'dotenv', 'tomllib', 'ssl', 'subprocess', 'platformdirs')"
         " if m in sys.modules])"
     )

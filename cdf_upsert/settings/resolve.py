@@ -66,9 +66,10 @@ def resolve(
         Layer(f"{tables.file}, profile {profile}", tables.profiles.get(profile, {}), by_key=True),
         Layer(tables.file, tables.common, by_key=True),
     ]
-    store = state_directory(environment) / "sessions"
     look = Lookup(layers, faults)
+    store = None
     if person or not _has_other_credentials(look):
+        store = state_directory(environment) / "sessions"
         look = _with_session(look, layers, profile, store)
     if not faults and not chosen and _is_empty(look):
         raise UsageError(_NOTHING)
@@ -141,7 +142,7 @@ def _profile(look: Lookup, tables: Tables) -> tuple[str, bool]:
 
 def _has_other_credentials(look: Lookup) -> bool:
     flow = (look.text("login-flow") or "").lower().replace("-", "_")
-    return bool(flow and flow not in PERSONAL) or any(look.find(key) is not None for key in _CREDENTIALS)
+    return flow not in PERSONAL if flow else any(look.find(key) is not None for key in _CREDENTIALS)
 
 
 def _with_session(look: Lookup, layers: list[Layer], profile: str, store: Path) -> Lookup:

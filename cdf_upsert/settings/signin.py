@@ -103,14 +103,15 @@ class SignIn:
         self._directory = directory
         self._insecure_http = insecure_http
 
-    def credentials(self, flow: Flow, profile: str, store: Path) -> Credentials | None:
-        """The credentials for this flow, or None after telling the faults."""
+    def credentials(self, flow: Flow, profile: str, store: Path | None) -> Credentials | None:
+        """The credentials for this flow, or None after telling the faults; a session has a store."""
         match flow:
             case Flow.TOKEN:
                 return self._given_token()
             case Flow.CLIENT_CREDENTIALS:
                 return self._client_credentials()
             case Flow.INTERACTIVE | Flow.DEVICE_CODE:
+                assert store is not None
                 return self._session(profile, store, device=flow is Flow.DEVICE_CODE)
             case _:
                 assert_never(flow)
