@@ -17,6 +17,8 @@ from cdf_upsert.core.traffic import Go, Observation, Signal, Wait, WaitReason
 
 __all__ = ["Go", "Observation", "Pacing", "PacingState", "Policy", "Signal", "Wait", "WaitReason"]
 
+SHORTEST_ROUND = 0.25
+"""Seconds: refusals come faster than what is accepted meanwhile, so that two so near are one round."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0
 """Seconds of pause after the second round of 429 in a row, doubled with each further one."""
 SHORTEST_WAIT = 0.001
@@ -25,6 +27,8 @@ EXPLORE_PER_PAUSE = 50
 """A pause that a 429 cost is to be at most one part in so many of the time until the next try of more."""
 
 
+SETTLING = 1.0
+"""Seconds until a budget per second has forgotten what went before the pace came down."""
 FEW_CALM = 5
 """Calm replies after a pace was brought down, below which the next 429 says that this was not enough."""
 
@@ -82,6 +86,7 @@ class Pacing:
         self._paused_until = -inf
         self._rounds = 0  # Rounds of 429 since the last calm reply.
         self._round_began = -inf
+        self._counted = -inf
         self._last_429 = -inf
         self._blame_limit = False
         self._before = (copy(self._limit), copy(self._pace))
@@ -159,8 +164,7 @@ class Pacing:
 
     def _observe_calm(self, now: float, seen: Observation) -> None:
         self._went_well(now)
-        if seen.started >= self._round_began:
-            self._rounds, self._paused_until = 0, -inf
+        self._rounds, self._paused_until = 0, -inf
         self._limit.observe_calm(now, seen)
         self._pace.observe_calm(now, seen)
         self._quota.accepted(now, seen)
@@ -170,27 +174,29 @@ class Pacing:
         if self._breaker.observe_well():
             self._limit.begin_anew(now)
         if self._rounds == 0:
-            self._last_429 = -inf
-        self._blame_limit = False
-        self._before = (copy(self._limit), copy(self._pace))
+            self._before = (copy(self._limit), copy(self._pace))
         if self._quota.refused(now, seen):
-            self._limit, self._pace = self._before if self._rounds else (self._limit, self._pace)
+            self._limit, self._pace = self._before
             self._rounds, self._paused_until = 0, -inf
             return
         if seen.started < self._round_began:
             return  # It was sent before the last decision, and says nothing of what that did.
-        self._rounds += 1
+        if self._rounds == 0 or now - self._counted >= SHORTEST_ROUND:
+            self._rounds, self._counted = self._rounds + 1, now
         self._last_429, self._round_began = self._round_began, now
         if self._rounds > 1:
             self._paused_until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._rounds - 2))
         self._limit.explore_at = self._pace.explore_at = now + EXPLORE_PER_PAUSE * (seen.retry_after or 0.0)
-        self._blame_limit = self._is_limit_to_blame(seen)
-        if self._blame_limit:
+        suspect_limit = self._is_limit_to_blame(now, seen)
+        if not suspect_limit and now - self._pace.lowered < SETTLING:
+            return  # The pace came down just now, and what was sent before still counts.
+        self._blame_limit = suspect_limit
+        if suspect_limit:
             self._limit.observe_throttled(now)
         else:
             self._pace.observe_throttled(now)
 
-    def _is_limit_to_blame(self, seen: Observation) -> bool:
+    def _is_limit_to_blame(self, now: float, seen: Observation) -> bool:
         """Tell whether a 429 is taken to be about the number at once, and not about the pace.
 
         A number that was seen to be fine is not, and a pace that has just gone up is the first suspect. But
@@ -201,7 +207,8 @@ class Pacing:
         pace_raised = self._pace.raised > self._last_429
         if self._limit.value > self._limit.proven and seen.under_way * 2 > self._limit.value:
             return not pace_raised or self._limit.raised > self._pace.raised
-        return not pace_raised and not self._blame_limit and self._pace.calm < FEW_CALM
+        settled = now - self._pace.lowered >= SETTLING
+        return settled and not pace_raised and not self._blame_limit and self._pace.calm < FEW_CALM
 
     def _observe_unavailable(self, now: float, seen: Observation) -> None:
         self._limit.observe_unavailable(now, seen)

@@ -40,7 +40,8 @@ class Pace:
     """By what share the pace grows next while nothing is refused: doubled each time."""
     explore_at: float = -inf
     raised: float = -inf
-    """When it last went up."""
+    lowered: float = -inf
+    """When it last went up, and down."""
     next_at: float = -inf
     accepted: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
     """When the last calm replies ended."""
@@ -83,6 +84,7 @@ class Pace:
             slower = min(self.value * CUT, max(self._accepted_rate(now), self.value / 2))
         self.bad, self.stride = self.value, STRIDE
         self._set(now, slower)
+        self.lowered = now
         self.next_at = max(self.next_at, now)
 
     def _set(self, now: float, value: float) -> None:
