@@ -30,10 +30,11 @@ class Hunt:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a batch; `named` when a reply pointed at its single record."""
+    """One part of a batch; `named` when a reply pointed at its single record, `alone` for one request a record."""
 
     records: Sequence[Record]
     named: bool = False
+    alone: bool = False
 
 
 def take_apart(records: Sequence[Record], named: Sequence[Record], hunt: Hunt) -> list[Part]:
@@ -44,7 +45,7 @@ def take_apart(records: Sequence[Record], named: Sequence[Record], hunt: Hunt) -
         rest = [record for record in records if record.ordinal not in pointed]
         return [*(Part([record], named=True) for record in named), Part(rest)]
     if hunt.accepted == 0 and hunt.refused >= ENOUGH:
-        return [Part([record]) for record in records]
+        return [Part(records, alone=True)]
     if hunt.accepted == 0 and hunt.refused == 0 and hunt.splits == ENOUGH and len(records) > 2 * ENOUGH:
         return [*(Part([record]) for record in records[:ENOUGH]), Part(records[ENOUGH:])]
     return halves(records)

@@ -14,7 +14,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from math import inf
 from typing import Any, TypeVar, assert_never
@@ -46,7 +46,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """The records of one request, which all have the same history. `number` is 0 until the journal knows it."""
+    """Records that all have the same history: those of one request, or with `alone` of one request each.
+
+    `number` is 0 until the journal knows the batch.
+    """
 
     records: Sequence[Record]
     nbytes: int
@@ -54,6 +57,7 @@ class Batch:
     tries: Tries = field(default_factory=Tries)
     hunt: Hunt | None = None
     named: bool = False
+    alone: bool = False
     accepted_before: int = 0
 
 
@@ -344,14 +348,12 @@ class Engine:
         self._room.set()
 
     def _launch(self, batch: Batch, records_at_most: int | None, now: float) -> None:
-        if records_at_most is not None and len(batch.records) > records_at_most:
-            head, tail = batch.records[:records_at_most], batch.records[records_at_most:]
-            rest = Batch(tail, body_bytes(tail), tries=batch.tries, hunt=batch.hunt)
-            if batch.number:
-                # The journal knows the records under the batch's number, which the rest keeps.
-                rest.number = batch.number
-            self._again(rest, now)
-            batch = Batch(head, body_bytes(head), tries=batch.tries, hunt=batch.hunt)
+        most = 1 if batch.alone else records_at_most
+        if most is not None and len(batch.records) > most:
+            head, tail = batch.records[:most], batch.records[most:]
+            # The journal knows the records under the batch's number, which the rest keeps.
+            self._again(replace(batch, records=tail, nbytes=body_bytes(tail)), now)
+            batch = replace(batch, records=head, nbytes=body_bytes(head), number=0)
         retry = batch.tries.all > 0
         batch.tries = batch.tries.started()
         batch.accepted_before = self._accepted
@@ -385,18 +387,21 @@ class Engine:
                 under_way=under_way,
             ),
         )
-        self._under_way.discard(batch)
         self._emit(
             events.BatchReplied(
                 now,
                 reply.status if isinstance(reply, Reply) else None,
                 now - started,
                 reply.wire_bytes,
-                len(self._under_way),
+                len(self._under_way) - 1,
                 reply.request_id if isinstance(reply, Reply) else None,
             )
         )
-        await self._apply(batch, verdict, reply, now)
+        try:
+            await self._apply(batch, verdict, reply, now)
+        finally:
+            # Not before its outcome is written down: what a killed run has to send again is what is under way.
+            self._under_way.discard(batch)
 
     # ------------------------------------------------------------------ settling
 
@@ -456,7 +461,9 @@ class Engine:
             parts = take_apart(verdict.suspects, verdict.named, batch.hunt)
         made = []
         for part in parts:
-            new = Batch(part.records, body_bytes(part.records), hunt=batch.hunt, named=part.named)
+            new = Batch(
+                part.records, body_bytes(part.records), hunt=batch.hunt, named=part.named, alone=part.alone
+            )
             self._number(new)
             self._again(new, now)
             made.append(new)

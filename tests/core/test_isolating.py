@@ -30,8 +30,9 @@ def requests_for(count: int, bad: set[int], named: object = lambda records, bad:
             hunt.refused += 1
         else:
             for part in take_apart(records, named(records, bad), hunt):  # type: ignore[operator]
-                queue.append(list(part.records))
-                pointed.append(part.named)
+                texts = [[record] for record in part.records] if part.alone else [list(part.records)]
+                queue += texts
+                pointed += [part.named] * len(texts)
     assert accepted | blamed == set(range(count))
     return requests, blamed
 
