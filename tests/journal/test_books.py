@@ -1,7 +1,9 @@
 """The journal of a load against a plain model of it, over runs that end well and runs that are killed."""
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -234,6 +236,11 @@ def test_a_caller_that_gives_up_waiting_loses_nothing(tmp_path: Path) -> None:
     journal.close()
 
 
+def entries_in(directory: Path) -> int:
+    with contextlib.closing(sqlite3.connect(directory / "journal.sqlite")) as db:
+        return int(db.execute("SELECT count(*) FROM entry").fetchone()[0])
+
+
 def test_a_long_load_is_folded_and_means_the_same(tmp_path: Path) -> None:
     """Facts are folded into a snapshot as they become many: the file stays small and nothing is forgotten."""
     plan = make_plan(make_input(tmp_path))
@@ -253,7 +260,7 @@ def test_a_long_load_is_folded_and_means_the_same(tmp_path: Path) -> None:
     asyncio.run(long(journal))
     left = copied(tmp_path / "load", tmp_path / "left")
     journal.close()
-    assert (tmp_path / "load" / "journal.sqlite").stat().st_size < 4_000_000
+    assert 0 < entries_in(left) < 150, "some 300 facts were written down, most of which are folded"
     journal = open_run(plan, left)
     assert list(journal.standing.settled.spans) == [(1000, 50_000), (51_000, 100_000), (101_000, 150_000)]
     assert set(journal.standing.in_doubt.values()) == {

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,29 @@ def test_the_file_holds_what_it_was_told_last(tmp_path: Path) -> None:
     assert file.path.stat().st_mode & 0o777 == 0o600
     file.rewrite(iter([]))
     assert list(tmp_path.iterdir()) == []
+
+
+GROW = """
+import resource, sys
+from pathlib import Path
+from cdf_upsert.journal.failures import FailedFile
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+file = FailedFile(Path(sys.argv[1]))
+try:
+    while True:
+        file.append([b"x" * 70, b"y" * 70])
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_lines_that_do_not_fit_leave_no_part_of_them(tmp_path: Path) -> None:
+    """Where a file cannot grow, what was added stays and what could not be added is not there at all."""
+    path = tmp_path / "failed.ndjson"
+    done = subprocess.run([sys.executable, "-c", GROW, str(path)], check=True, capture_output=True, text=True)
+    assert done.stdout == "File too large\n"
+    assert path.read_bytes() == (b"x" * 70 + b"\n" + b"y" * 70 + b"\n") * 70
 
 
 def test_a_rewriting_that_breaks_off_changes_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What becomes of the files of earlier runs when a run begins."""
 
 import asyncio
+import contextlib
 import json
 import os
 import sqlite3
@@ -13,7 +14,9 @@ from cdf_upsert.core.framing import Position
 from cdf_upsert.core.standing import Checkpoint, Settlement, Standing
 from cdf_upsert.errors import BusyError, UsageError
 from cdf_upsert.journal import Identity, Journal, cases
+from cdf_upsert.journal.listing import known_load
 from cdf_upsert.journal.same import KEPT_EVERY
+from cdf_upsert.journal.store import Store
 from tests.journal.making import NOW, all_again, copied, make_failed, make_input, make_plan, open_run
 from tests.records import make_record, make_records
 
@@ -255,11 +258,25 @@ def test_a_moved_input_goes_on_in_its_directory(tmp_path: Path, plan: Identity) 
     """With the run directory named, a file that was moved is the same input, also the next time."""
     directory = tmp_path / "load"
     run(plan, directory, "one", accepted=3)
-    (tmp_path / "a.ndjson").rename(tmp_path / "moved.ndjson")
+    moved = tmp_path / "moved.ndjson"
+    (tmp_path / "a.ndjson").rename(moved)
     for run_id in ("two", "three"):
-        journal = open_run(make_plan(str(tmp_path / "moved.ndjson")), directory, run_id)
+        journal = open_run(make_plan(str(moved)), directory, run_id)
         assert journal.standing.already_accepted == 3
         journal.close()
+    assert known_load(directory).inputs == (str(moved),)
+
+
+def test_who_looks_sees_one_moment(tmp_path: Path, plan: Identity) -> None:
+    """What is read beside a run belongs together, although the run goes on writing."""
+    journal = open_run(plan, tmp_path / "load")
+    settle(journal, Settlement(make_records("a")))
+    with contextlib.closing(Store(tmp_path / "load" / "journal.sqlite", read_only=True)) as store:
+        settle(journal, Settlement([make_record(1, "b")], failed=[make_failed(make_record(2, "c"))]))
+        assert (store.state().accepted, store.failed_count()) == (1, 0)
+    journal.close()
+    with contextlib.closing(Store(tmp_path / "load" / "journal.sqlite", read_only=True)) as store:
+        assert (store.state().accepted, store.failed_count()) == (2, 1)
 
 
 def test_a_run_that_sent_nothing_holds_nobody_up(tmp_path: Path, plan: Identity) -> None:
