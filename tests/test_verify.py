@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 
 from cdf_upsert.cli.verifying import VerifyOptions, run_verify
 from cdf_upsert.cli.wiring import TargetFlags, access
-from cdf_upsert.core.framing import Frames, Position
+from cdf_upsert.core.comparing import Missing
+from cdf_upsert.core.framing import Frames, Place, Position, Unframed
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.querying import Query
 from cdf_upsert.core.record import Checker, Failed, Record
-from cdf_upsert.core.verifying import LAG_SECONDS, Counts, Sample
+from cdf_upsert.core.verifying import LAG_SECONDS, Counts, Sample, difference
 from cdf_upsert.errors import LoaderError, RefusedError, UnavailableError, UsageError
 from cdf_upsert.journal.failures import line_of
 from cdf_upsert.sandbox.serve import Options, running
@@ -320,6 +321,44 @@ def test_an_input_that_changes_meanwhile_is_not_compared(second: list[tuple[str,
     changing = Changing(input_of(("a", 1), ("b", 2)), input_of(*second))
     with pytest.raises(UsageError, match=r"changed while it was read"):
         verify([changing], Shelf({"a": 1, "b": 2}))
+
+
+@dataclass
+class Copied:
+    """Is read from a place other than the one that was named: a record, then what is none."""
+
+    path: str = "-"
+    over: bool = False
+
+    def open(self, start: Position) -> "Copied":
+        self.over = False
+        return self
+
+    async def read(self) -> Sequence[Frames | Unframed] | None:
+        if self.over:
+            return None
+        self.over = True
+        end = Position()
+        broken = Unframed(Place("/tmp/copy", 2, 2, 9, 1), "it is broken", "unreadable", b"{", end)
+        return [Frames("/tmp/copy", [make_text("a", 1)], [0], [1], 1, end), broken]
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_difference_says_where_the_user_knows_it_to_be() -> None:
+    """Not where a copy of the input is kept."""
+    result = verify([Copied()], Shelf({}))
+    assert {failed.place.record: failed.place.path for failed in result.differences} == {1: "-", 2: "-"}
+
+
+def test_a_line_that_a_newer_version_has_replaced_is_not_compared() -> None:
+    """A failed file marks such lines."""
+    failed = difference(make_record(0, "a", 1), Missing())
+    assert failed is not None
+    line = line_of(failed)[:-1] + b',"supersededBy":{"path":"a.ndjson","record":2,"line":2}}'
+    result = verify([MemoryInput([[line, make_text("b", 2)]])], Shelf({"b": 2}))
+    assert result.counts == Counts(read=2, superseded=1, same=1, requests=1)
 
 
 def test_what_could_never_be_sent_is_a_difference() -> None:
