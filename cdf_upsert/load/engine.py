@@ -11,26 +11,25 @@ nothing more can be read before it has gone.
 """
 
 import asyncio
-import heapq
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from math import inf
 from typing import Any, TypeVar, assert_never
 
 from cdf_upsert.core import events
-from cdf_upsert.core.framing import Frames, Position, Unframed
 from cdf_upsert.core.interpret import NoReply, Reply, Said, Verdict, interpret
 from cdf_upsert.core.isolating import Hunt, halves, take_apart
-from cdf_upsert.core.ordering import RECORD_OVERHEAD, Ordering
+from cdf_upsert.core.ordering import Ordering
 from cdf_upsert.core.pacing import Go, Observation, Pacing, Signal, Wait, WaitReason
 from cdf_upsert.core.packing import Packed, Packer, body_bytes
-from cdf_upsert.core.record import Checked, Checker, Failed, Failure, FailureClass, Record, failed_of
+from cdf_upsert.core.record import Checker, Failed, Failure, FailureClass, Record
 from cdf_upsert.core.retrying import AskStored, Dice, FailAs, Tries, TryAgain, after, backoff
-from cdf_upsert.core.standing import Again, Checkpoint, Settlement, Standing
+from cdf_upsert.core.standing import Settlement, Standing
 from cdf_upsert.core.stopping import Stopping
 from cdf_upsert.errors import LoaderError, RefusedError, UnavailableError
+from cdf_upsert.load.intake import Intake, Taken
+from cdf_upsert.load.outbox import Batch, Outbox
 from cdf_upsert.load.ports import Books, Input, Sender
 from cdf_upsert.load.readback import look_up
 
@@ -42,23 +41,6 @@ MOST_WAITING_BYTES = 24_000_000
 
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Records that all have the same history: those of one request, or with `alone` of one request each.
-
-    `number` is 0 until the journal knows the batch.
-    """
-
-    records: Sequence[Record]
-    nbytes: int
-    number: int = 0
-    tries: Tries = field(default_factory=Tries)
-    hunt: Hunt | None = None
-    named: bool = False
-    alone: bool = False
-    accepted_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +95,7 @@ class Engine:
         linger: float,
         grace: float,
     ) -> None:
-        self._inputs = inputs
         self._standing = standing
-        self._checker = checker
         self._packer = packer
         self._pacing = pacing
         self._stopping = stopping
@@ -128,14 +108,20 @@ class Engine:
         self._grace = grace
 
         self._ordering = Ordering(standing.in_doubt)
-        self._ready: deque[Batch] = deque()
-        self._due: list[tuple[float, int, Batch]] = []
+        self._outbox = Outbox()
+        self._intake = Intake(
+            inputs=inputs,
+            standing=standing,
+            checker=checker,
+            books=books,
+            emit=emit,
+            wait_for=self._unless_cut_off,
+            over=lambda: self._halt is not None,
+        )
         self._under_way: set[Batch] = set()
         self._asking: set[Batch] = set()
-        self._waiting_bytes = 0
         self._open_until: float | None = None
         self._numbers = count(1)
-        self._turns = count()
         self._accepted = 0
         self._reading = True
         self._stalled = False
@@ -177,64 +163,17 @@ class Engine:
     # ------------------------------------------------------------------ reading
 
     async def _read(self) -> None:
-        async for lines in self._books.again():
-            for line in lines:
-                await self._take_again(line)
+        async for block in self._intake.blocks():
+            for taken in block:
+                await self._take(taken)
             await self._wait_for_room()
-        ordinal = self._standing.start.ordinal
-        for index in range(self._standing.start.index, len(self._inputs)):
-            if self._halt is not None:
-                return
-            start = self._standing.start.position if index == self._standing.start.index else Position()
-            ordinal = await self._read_input(index, start, ordinal)
         self._pack(self._ordering.give_up_doubt())
         self._reading = False
         self._changed.set()
 
-    async def _read_input(self, index: int, start: Position, ordinal: int) -> int:
-        given = self._inputs[index]
-        reader = given.open(start)
-        opened = False
-        try:
-            while self._halt is None and (pieces := await self._unless_cut_off(reader.read())) is not None:
-                if not opened:
-                    self._emit(events.InputOpened(given.path, reader.format or "", reader.total_bytes))
-                    opened = True
-                for piece in pieces:
-                    ordinal = await self._take_piece(piece, ordinal, given.path, reader.position)
-                    self._books.passed(Checkpoint(ordinal, index, piece.end))
-                await self._wait_for_room()
-        finally:
-            await reader.close()
-        if self._halt is None:
-            self._books.passed(Checkpoint(ordinal, index + 1))
-        return ordinal
-
-    async def _take_again(self, line: Again) -> None:
-        """Take in a record that failed in an earlier run; the line tells where it first stood."""
-        checked = self._checker.check(Frames("", [line.line], [0], [1], 1, Position()), line.ordinal)
-        places = [*(one.place for one in checked.failed), *(one.place for one in checked.records)]
-        await self._take(checked, places[0].path if places else "", 0, 0)
-
-    async def _take_piece(self, piece: Frames | Unframed, ordinal: int, path: str, position: int) -> int:
-        """Take in what was framed from record `ordinal` on, less what is settled; the ordinal behind it."""
-        end = ordinal + (len(piece.texts) if isinstance(piece, Frames) else 1)
-        for first, stop in self._standing.settled.missing_from(ordinal, end):
-            match piece:
-                case Unframed():
-                    checked = Checked(failed=[failed_of(piece, ordinal)])
-                    nbytes = piece.place.length
-                case Frames():
-                    frames = piece.part(first - ordinal, stop - ordinal)
-                    checked = self._checker.check(frames, first)
-                    nbytes = sum(map(len, frames.texts))
-                case _:
-                    assert_never(piece)
-            await self._take(checked, path, nbytes, position)
-        return end
-
-    async def _take(self, checked: Checked, path: str, nbytes: int, position: int) -> None:
-        self._emit(events.BlockRead(path, checked.count, nbytes, position))
+    async def _take(self, taken: Taken) -> None:
+        checked = taken.checked
+        self._emit(events.BlockRead(taken.path, checked.count, taken.nbytes, taken.position))
         self._pack(self._ordering.admit(checked.records))
         if checked.failed or checked.superseded:
             await self._settle(Settlement(failed=checked.failed, skipped=checked.superseded))
@@ -243,8 +182,8 @@ class Engine:
         """Let others run; come back when there is room for more."""
         await asyncio.sleep(0)
         while self._halt is None and (
-            len(self._ready) >= MOST_READY
-            or self._waiting_bytes + self._ordering.waiting_bytes > MOST_WAITING_BYTES
+            self._outbox.new >= MOST_READY
+            or self._outbox.weight + self._ordering.waiting_bytes > MOST_WAITING_BYTES
         ):
             self._stalled = True
             self._changed.set()
@@ -274,16 +213,14 @@ class Engine:
         self._changed.set()
 
     def _make_ready(self, packed: Packed) -> None:
-        batch = Batch(packed.records, packed.nbytes)
-        self._ready.append(batch)
-        self._waiting_bytes += _weight(batch)
+        self._outbox.add(Batch(packed.records, packed.nbytes))
 
     def _seal(self, now: float) -> None:
         """Close the part-filled batch when it has waited long enough, or when waiting would bring nothing."""
         if not self._packer.waiting:
             return
         patient = self._open_until is not None and now < self._open_until
-        if self._reading and patient and not (self._stalled and not self._ready):
+        if self._reading and patient and not (self._stalled and not self._outbox.new):
             return
         self._make_ready(self._packer.flush())
 
@@ -296,7 +233,7 @@ class Engine:
             if (verdict := self._stopping.verdict(now)) is not None:
                 self.halt(events.Outcome.STOPPED, verdict.reason)
                 break
-            if not (self._reading or self._ready or self._due or self._under_way or self._asking):
+            if not (self._reading or self._outbox or self._under_way or self._asking):
                 break
             until = self._send_what_may_go(now)
             self._changed.clear()
@@ -306,10 +243,7 @@ class Engine:
         """Start every request that may start now; when to look again at the latest."""
         while True:
             wait: Wait | None = None
-            for queue in (self._due, self._ready):
-                batch = self._first(queue, now)
-                if batch is None:
-                    continue
+            for batch in self._outbox.candidates(now):
                 answer = self._pacing.may_send(
                     now,
                     under_way=len(self._under_way),
@@ -318,34 +252,21 @@ class Engine:
                     retry=batch.tries.all > 0,
                 )
                 if isinstance(answer, Go):
-                    self._take_from(queue)
+                    self._outbox.take(batch)
+                    self._room.set()
                     self._launch(batch, answer.records_at_most, now)
                     break
                 wait = answer if wait is None or answer.until < wait.until else wait
             else:
                 self._tell_wait(wait, now)
-                times = [self._stopping.deadline(now)]
-                if wait is not None:
-                    times.append(wait.until)
-                if self._due:
-                    times.append(self._due[0][0])
-                if self._packer.waiting:
-                    times.append(self._open_until)
+                times = [
+                    self._stopping.deadline(now),
+                    self._outbox.next_due,
+                    wait.until if wait is not None else None,
+                    self._open_until if self._packer.waiting else None,
+                ]
                 return min((t for t in times if t is not None and now < t < inf), default=None)
             self._seal(now)
-
-    def _first(self, queue: "deque[Batch] | list[tuple[float, int, Batch]]", now: float) -> Batch | None:
-        if not queue:
-            return None
-        if isinstance(queue, deque):
-            return queue[0]
-        when, _, batch = queue[0]
-        return batch if when <= now else None
-
-    def _take_from(self, queue: "deque[Batch] | list[tuple[float, int, Batch]]") -> None:
-        batch = queue.popleft() if isinstance(queue, deque) else heapq.heappop(queue)[2]
-        self._waiting_bytes -= _weight(batch)
-        self._room.set()
 
     def _launch(self, batch: Batch, records_at_most: int | None, now: float) -> None:
         most = 1 if batch.alone else records_at_most
@@ -363,8 +284,7 @@ class Engine:
         self._spawn(self._try(batch))
 
     def _again(self, batch: Batch, when: float) -> None:
-        heapq.heappush(self._due, (when, next(self._turns), batch))
-        self._waiting_bytes += _weight(batch)
+        self._outbox.put_off(batch, when)
         self._changed.set()
 
     async def _try(self, batch: Batch) -> None:
@@ -434,7 +354,7 @@ class Engine:
                         parts.append(self._part(batch, records, now + seconds, tries))
                     self._hear(events.Retrying(now, len(records), reason.value, said.message, seconds))
                 case AskStored(otherwise):
-                    asked = self._number(Batch(records, body_bytes(records), tries=batch.tries))
+                    asked = self._number(Batch.of(records, batch))
                     parts.append(asked)
                     self._asking.add(asked)
                     self._spawn(self._ask(asked, otherwise, said))
@@ -472,8 +392,8 @@ class Engine:
     def _part(
         self, batch: Batch, records: Sequence[Record], when: float, tries: Tries | None = None
     ) -> Batch:
-        part = Batch(records, body_bytes(records), tries=tries or batch.tries, hunt=batch.hunt)
-        self._number(part)
+        part = self._number(Batch.of(records, batch))
+        part.tries = tries or batch.tries
         self._again(part, when)
         return part
 
@@ -606,7 +526,7 @@ class Engine:
                     task.cancel()
 
     def _end(self) -> Ending:
-        batches = [*self._ready, *(batch for _, _, batch in self._due), *self._under_way, *self._asking]
+        batches = [*self._outbox, *self._under_way, *self._asking]
         unsent = (
             sum(len(batch.records) for batch in batches)
             + len(self._packer.waiting)
@@ -626,11 +546,6 @@ def outcome_of(error: BaseException) -> events.Outcome:
             return events.Outcome.STOPPED
         case _:
             return events.Outcome.ERROR
-
-
-def _weight(batch: Batch) -> int:
-    """What a batch takes in memory while it waits."""
-    return batch.nbytes + RECORD_OVERHEAD * len(batch.records)
 
 
 def _signal(reply: Reply | NoReply) -> Signal:
