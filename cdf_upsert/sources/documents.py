@@ -19,6 +19,8 @@ from cdf_upsert.sources.nesting import Nesting
 _BOM = b"\xef\xbb\xbf"
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _MANY = 4096  # Bytes from which on it pays to look for many elements at once.
+_TAIL = 64 * 1024  # Bytes in which the end of the last whole element is looked for.
+_BRACE = re.compile(rb"[{}]")
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -137,11 +139,10 @@ class DocumentFramer:
             self._vetted = self._at
 
     def _vet(self, grammar: Grammar) -> Break | None:
-        data = bytes(self._held[self._vetted :])
         try:
-            grammar.send(data)
+            grammar.send(self._copy(self._vetted, len(self._held)))
         except BROKEN:
-            broken = find_break(self._prefix, bytes(self._held[self._at :]))
+            broken = find_break(self._prefix, self._copy(self._at, len(self._held)))
             return Break(self._at + broken.at, self._at + broken.token, broken.fault, broken.reason)
         self._vetted = len(self._held)
         return None
@@ -212,12 +213,12 @@ class DocumentFramer:
 
     def _frame_many(self, stop: int) -> bool:
         """Frame the elements from here to the last one that ends before `stop`, if all can be told at once."""
-        data = bytes(self._held[self._at : stop])
+        data = self._copy(self._at, stop)
         data = data[: _last_end(data)]
         if not 0 < len(data) <= MAX_RECORD:
             return False
         try:
-            # Where an array of these bytes is JSON, they are whole elements: neither less nor more can be.
+            # They keep the grammar; where an array of them is JSON, they are whole elements, neither less nor more.
             texts = list(map(bytes, _elements.decode(b"[" + data + b"]")))
         except (msgspec.DecodeError, RecursionError):
             return False
@@ -236,7 +237,7 @@ class DocumentFramer:
         columns.texts += texts
         self._record += len(texts)
         self._value = None
-        self._prefix = self._in.value + b"0"
+        self._prefix = self._in.value + b"0 "
         self._go(self._at + at)
         return True
 
@@ -249,12 +250,12 @@ class DocumentFramer:
         if length > MAX_RECORD:
             self._flush()
         else:
-            self._columns.texts.append(bytes(self._held[self._at : end]))
+            self._columns.texts.append(self._copy(self._at, end))
             self._columns.offsets.append(value.offset)
             self._columns.lines.append(value.line)
         self._record += 1
         self._go(end)
-        self._prefix = b"" if self._in is _In.TOP else self._in.value + b"0"
+        self._prefix = b"" if self._in is _In.TOP else self._in.value + b"0 "
         if length > MAX_RECORD:
             place = Place(self._path, self._record, value.line, value.offset, length)
             self._found.append(Unframed(place, oversize(length), "oversize", None, self._position()))
@@ -277,6 +278,9 @@ class DocumentFramer:
         place = Place(self._path, self._record, line, self._base + at, 0)
         self._go(at)
         return Unframed(place, reason, "unreadable", None, self._position())
+
+    def _copy(self, start: int, stop: int) -> bytes:
+        return bytes(memoryview(self._held)[start:stop])
 
     def _space(self, stop: int) -> int:
         match = _SPACE.match(self._held, self._at, stop)
@@ -311,12 +315,11 @@ class DocumentFramer:
 
 
 def _last_end(data: bytes) -> int:
-    """Guess where the last whole element ends: behind the last `}` at which as many are closed as opened."""
+    """Guess where the last whole element ends: at a `}` up to which as many are closed as opened; 0 for no guess."""
     still_open = data.count(b"{") - data.count(b"}")
-    end = len(data)
-    while still_open:
-        end = max(data.rfind(b"{", 0, end), data.rfind(b"}", 0, end))
-        if end < 0:
-            return 0
-        still_open += 1 if data[end] == ord("}") else -1
-    return data.rfind(b"}", 0, end) + 1
+    for brace in reversed(list(_BRACE.finditer(data, max(0, len(data) - _TAIL)))):
+        is_end = brace[0] == b"}"
+        if is_end and not still_open:
+            return brace.end()
+        still_open += 1 if is_end else -1
+    return 0

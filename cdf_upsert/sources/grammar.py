@@ -23,7 +23,7 @@ class _Nowhere(deque[object]):
 class Grammar:
     """Takes JSON values one after the other, in any pieces, and raises one of `BROKEN` where they break.
 
-    `prefix` is where in a document the bytes begin, as JSON: `[` for the first element of an array, `[0` behind
+    `prefix` is where in a document the bytes begin, as JSON: `[` for the first element of an array, `[0 ` behind
     one.
     """
 
