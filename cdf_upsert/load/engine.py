@@ -39,6 +39,8 @@ MOST_READY = 4
 MOST_WAITING_BYTES = 24_000_000
 """Reading stops while more than this waits: to be sent, to be tried again, or behind another version."""
 
+CONFLICT_RECORDS = 100
+"""Records that were modified by somebody else at the same time go again in batches no larger than this."""
 
 T = TypeVar("T")
 
@@ -347,11 +349,15 @@ class Engine:
             )
             match step:
                 case TryAgain(seconds, tries):
-                    if len(records) == len(batch.records):
+                    most = CONFLICT_RECORDS if reason is Reason.CONFLICT else len(records)
+                    if len(batch.records) == len(records) <= most:
                         batch.tries = tries
                         self._again(batch, now + seconds)
                     else:
-                        parts.append(self._part(batch, records, now + seconds, tries))
+                        parts += [
+                            self._part(batch, records[start : start + most], now + seconds, tries)
+                            for start in range(0, len(records), most)
+                        ]
                     self._hear(events.Retrying(now, len(records), reason.value, said.message, seconds))
                 case AskStored(otherwise):
                     asked = self._number(Batch.of(records, batch))

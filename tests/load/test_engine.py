@@ -222,3 +222,29 @@ def test_a_batch_that_is_called_too_large_makes_the_next_ones_smaller() -> None:
     done = run(run_engine([input_of(*((str(i), i) for i in range(20_000)), block=100)], Small()))
     assert done.tally.accepted == 20_000
     assert done.service.requests < 150
+
+
+def test_conflicts_go_again_in_small_batches() -> None:
+    """After a 409 for a whole batch its records go again in batches of at most 100, and all are accepted."""
+    source = input_of(*((str(i), i) for i in range(950)))
+    done = run(run_engine([source], Service([Fault.SOME_CONFLICT])))
+    assert done.tally.accepted == 950
+    sent = [event.records for event in done.events if isinstance(event, BatchSent)]
+    assert sent[0] == 950
+    assert all(records <= 100 for records in sent[1:])
+
+
+def test_faults_by_chance_never_cost_a_record() -> None:
+    """With 10 % lost replies, 5 % 503 and 2 % 409 at 8 at once, the last version of each of 400 keys stands."""
+
+    class Unlucky(Service):
+        def _next_fault(self, records):
+            chances = {Fault.LOST: 0.10, Fault.SOME_UNAVAILABLE: 0.05, Fault.SOME_CONFLICT: 0.02, None: 0.83}
+            return self.dice.choices(list(chances), list(chances.values()))[0]
+
+    source = input_of(*((f"k{i % 400}", i) for i in range(12_000)), block=500)
+    done = run(run_engine([source], Unlucky(seed=7), batch_records=100, concurrency=8))
+    assert done.ending.outcome is Outcome.COMPLETE
+    assert not done.books.failed
+    assert {record.ordinal for record in done.service.stored.values()} == set(range(11_600, 12_000))
+    assert done.service.most_at_once <= 8
