@@ -18,7 +18,7 @@ from math import inf
 from typing import Any, TypeVar, assert_never
 
 from cdf_upsert.core import events
-from cdf_upsert.core.interpret import NoReply, Reply, Said, Verdict, interpret
+from cdf_upsert.core.interpret import NoReply, Reason, Reply, Said, Verdict, interpret
 from cdf_upsert.core.isolating import Hunt, halves, take_apart
 from cdf_upsert.core.ordering import Ordering
 from cdf_upsert.core.pacing import Go, Observation, Pacing, Signal, Wait, WaitReason
