@@ -1,6 +1,7 @@
 """Tokens against the sandbox's identity provider, over real sockets: had, renewed, refused."""
 
 import asyncio
+import base64
 import subprocess
 import sys
 import time
@@ -62,6 +63,21 @@ def test_client_credentials_give_a_token_that_the_service_takes(shared, clock, h
     token = asyncio.run(source(credentials, clock, learn=learnt.append).token())
     assert works(shared, token)
     assert Secret(token) in learnt
+
+
+def test_id_and_secret_are_encoded_for_a_basic_header(clock):
+    """As RFC 6749 wants it (section 2.3.1): a colon or a letter beyond Latin-1 breaks nothing."""
+    heard: list[bytes] = []
+
+    async def load() -> None:
+        async with answering(b"HTTP/1.1 400 No\r\nContent-Length: 2\r\n\r\n{}", heard) as url:
+            credentials = ClientCredentials(url, "me:too", Secret("s€cret %+"), client_auth=ClientAuth.BASIC)
+            with pytest.raises(RefusedError):
+                await source(credentials, clock).token()
+
+    asyncio.run(load())
+    (line,) = (line for line in heard[0].split(b"\r\n") if line.lower().startswith(b"authorization:"))
+    assert base64.b64decode(line.split()[-1]) == b"me%3Atoo:s%E2%82%ACcret+%25%2B"
 
 
 def test_a_token_is_kept_until_shortly_before_its_end(shared, clock):

@@ -326,6 +326,22 @@ def test_a_load_that_was_refused_learns_the_cause_in_the_same_words(sandbox, tmp
     assert told.endswith("streamRecordsAcl:WRITE.")
 
 
+def test_a_service_that_repeats_the_token_gives_it_to_nobody(tmp_path):
+    """The cause is told without it, also to whoever writes it down."""
+    body = json.dumps({"error": {"message": "You sent t0ken-t0ken."}}).encode()
+
+    async def trial() -> str:
+        async with answering(_reply("401 Unauthorized", body)) as url:
+            environment = token_only(
+                {"CDF_URL": url.removesuffix("/token"), "CDF_PROJECT": "p"}, "t0ken-t0ken"
+            )
+            return repr(await examined(environment, tmp_path, FakeClock(time.time())))
+
+    said = asyncio.run(trial())
+    assert "You sent ***." in said
+    assert "t0ken-t0ken" not in said
+
+
 def test_a_session_that_the_provider_has_ended_is_named(sandbox, tmp_path):
     """The sentence names the command that mends it."""
     person = {

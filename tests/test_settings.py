@@ -424,9 +424,9 @@ def test_a_secret_command_that_fails_is_told(tmp_path: Path, command, told):
 def test_a_command_is_not_run_while_something_else_is_wrong(tmp_path: Path):
     """A vault does not ask its owner for a load that cannot begin."""
     command = f"{sys.executable} -c \"open('ran', 'w')\""
-    faults(
-        tmp_path, {**CLIENT, "IDP_CLIENT_SECRET": "", "CDF_UPSERT_SECRET_COMMAND": command, "CDF_URL": "x"}
-    )
+    broken = {"CDF_UPSERT_SECRET_COMMAND": command, "CDF_URL": "x"}
+    faults(tmp_path, {**CLIENT, "IDP_CLIENT_SECRET": ""} | broken)
+    faults(tmp_path, {**TARGET, "LOGIN_FLOW": "token"} | broken)
     assert not (tmp_path / "ran").exists()
 
 
