@@ -222,6 +222,9 @@ def test_a_kept_session_needs_no_variables_and_yields_to_other_credentials(tmp_p
     assert again.credentials == first.credentials
     assert isinstance(settings(tmp_path, {"CDF_TOKEN": "t0ken"} | TARGET).credentials, GivenToken)
     assert settings(tmp_path, {}, {"cluster": "asia-1"}).target.base_url == "https://asia-1.cognitedata.com"
+    secret = {**TARGET, "LOGIN_FLOW": "client_credentials", "IDP_CLIENT_SECRET": "s3cret"}
+    assert "IDP_CLIENT_ID is missing" in faults(tmp_path, secret)
+    assert "IDP_CLIENT_ID is missing" in faults(tmp_path, {"LOGIN_FLOW": "client_credentials"})
     path.write_text("{broken")
     assert "Nothing is configured" in faults(tmp_path)
 
