@@ -555,6 +555,7 @@ def test_what_is_found_can_be_repaired(stream: Any, capsys: pytest.CaptureFixtur
         "255 records read: 247 same, 5 missing, 3 different.",
         f"{FILE} holds 8 records to load again: cdf-upsert load st {FILE}",
     ]
+    assert FILE.stat().st_mode & 0o077 == 0, "others may read the records"
     lines = FILE.read_bytes().splitlines()
     frames = Frames("d", lines, [0] * 8, [1] * 8, 1, Position())
     stream(Checker(10_000_000).check(frames, 0).records)
