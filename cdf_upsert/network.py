@@ -6,6 +6,7 @@ and for the identity provider alike.
 
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urlsplit
@@ -24,6 +25,10 @@ from cdf_upsert.errors import UsageError
 
 if TYPE_CHECKING:
     import httpx
+
+# httpx brings its own command line along when rich is installed: a third of its import, and never used here.
+# None is how Python is told that a module cannot be imported; httpx then goes without.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # The typeshed does not know of None.
 
 
 class TransportOptions(TypedDict):

@@ -17,7 +17,7 @@ from cdf_upsert.core.diagnosis import (
     Untrusted,
     explain_connection,
 )
-from cdf_upsert.core.granting import Answer, Granted, Later, Pending, Refused, answer_of, explain_provider
+from cdf_upsert.core.granting import Answer, Later, Pending, Refused, answer_of, explain_provider
 from cdf_upsert.core.redact import Redactor, Secret
 from cdf_upsert.errors import LoaderError, RefusedError, UsageError
 
@@ -42,7 +42,6 @@ class DeviceCode:
     code: Secret
     user_code: str
     address: str
-    complete_address: str | None
     interval: float
     lifetime: float
 
@@ -109,12 +108,10 @@ class Provider:
         texts = [content.get(name) for name in ("device_code", "user_code", "verification_uri")]
         match texts:
             case [str(code), str(user_code), str(address)] if status == 200:
-                complete = content.get("verification_uri_complete")
                 return DeviceCode(
                     Secret(code),
                     user_code,
                     address,
-                    complete if isinstance(complete, str) else None,
                     _number(content.get("interval"), 5.0),
                     _number(content.get("expires_in"), 900.0),
                 )
@@ -223,6 +220,3 @@ def _object(body: bytes) -> dict[str, Any]:
 def _number(value: object, default: float) -> float:
     ordinary = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
     return float(value) if ordinary and isinstance(value, int | float) else default
-
-
-__all__ = ["DeviceCode", "Granted", "Provider", "Unheard", "refusal"]

@@ -132,7 +132,6 @@ class Situation:
         stream: The stream that was asked for, if one was.
         claims: What the refused token says about itself, when it says anything.
         skew: Seconds by which this machine's clock is behind the service's `Date` header; None: unknown.
-        renewed: Whether a token that was had anew was refused as well.
     """
 
     target: Target
@@ -140,7 +139,6 @@ class Situation:
     stream: str | None = None
     claims: Claims | None = None
     skew: float | None = None
-    renewed: bool = False
 
 
 def explain_refusal(status: int, message: str, situation: Situation) -> Explanation:
@@ -206,9 +204,8 @@ def _explain_401(said: str, situation: Situation) -> Explanation:
             f"The service refuses the token, and {_clock(skew)}{said}.", "Set the clock right."
         )
     issuer = "" if claims is None or claims.issuer is None else f" of issuer {claims.issuer}"
-    anew = ", also one that was had anew" if situation.renewed else ""
     return Explanation(
-        f"{host} refuses the token{issuer} for project {situation.target.project}{anew}{said}.",
+        f"{host} refuses the token{issuer} for project {situation.target.project}{said}.",
         "Check that the tenant (IDP_TENANT_ID), the scopes (IDP_SCOPES), the project and the cluster belong "
         "together; `cdf-upsert doctor` shows what the token says.",
     )
