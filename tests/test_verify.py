@@ -256,6 +256,13 @@ def test_patience_ends(forever: Fault) -> None:
     assert 590 <= shelf.asked[-1][0] - 1000 <= 600 or len(shelf.asked) == 1
 
 
+def test_slow_reading_is_not_taken_for_a_service_that_does_not_answer() -> None:
+    """Patience is with the service, not with a disk."""
+    slow = MemoryInput([[make_text("a", 1)]], pauses=[100.0])
+    result = verify([slow], Shelf({"a": 1}, faults=[lambda: error(503), lambda: error(429)]), patience=30)
+    assert result.counts.is_same
+
+
 def test_a_service_that_is_not_there_is_told_at_once() -> None:
     """It is more likely misspelt than down."""
     shelf = Shelf({}, forever=lambda: NoReply("The name x is not known.", sent=False))

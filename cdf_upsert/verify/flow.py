@@ -121,7 +121,7 @@ class Verification:
         self._chosen = 0
         self._answers = 0
         self._under_way = 0
-        self._closed_until = -inf
+        self._answered_at = self._closed_until = -inf
         self._pace = known_pace(PER_SECOND)
         self._turn = asyncio.Lock()
         self.counts = Counts()
@@ -137,7 +137,6 @@ class Verification:
         """
         self._now = asyncio.get_running_loop().time
         await self._first_reading()
-        self._answered_at = self._now()
         self._visible_at = self._now() + LAG_SECONDS
         try:
             await self._compare_all()
@@ -253,9 +252,11 @@ class Verification:
         findings = Findings()
         for query in queries:
             tries = in_row = 0
+            # Before this nobody waited for an answer: reading up to here may have taken long.
+            since = self._now()
             while True:
                 others = self._answers
-                match await self._try(query, findings):
+                match await self._try(query, findings, since):
                     case Answered():
                         break
                     case NoAnswer() as none:
@@ -269,16 +270,16 @@ class Verification:
                         tries += _is_its_own_fault(signal, alive=self._answers > others)
                         if tries >= MOST_TRIES:
                             return NoAnswer(message)
-                        await self._pause(backoff(in_row, None, self._dice), message)
+                        await self._pause(backoff(in_row, None, self._dice), message, since)
                     case never:
                         assert_never(never)
         return findings
 
-    async def _try(self, query: Query, findings: Findings) -> Meaning:
-        """Ask one question once, when its turn has come."""
+    async def _try(self, query: Query, findings: Findings, since: float) -> Meaning:
+        """Ask one question once, when its turn has come; it has waited for that since `since`."""
         async with self._turn:
             while (wait := max(self._pace.wait_until(), self._closed_until) - self._now()) > 0:
-                await self._pause(wait, "the service asks to wait")
+                await self._pause(wait, "the service asks to wait", since)
             self._pace.sent(self._now())
         self._under_way += 1
         began, under_way = self._now(), self._under_way
@@ -304,13 +305,13 @@ class Verification:
                 assert_never(meaning)
         return meaning
 
-    async def _pause(self, seconds: float, message: str) -> None:
-        """Wait, but not beyond the patience.
+    async def _pause(self, seconds: float, message: str, since: float) -> None:
+        """Wait, but not beyond the patience with a service that has answered nobody since `since`.
 
         Raises:
             UnavailableError: the patience is at its end.
         """
-        left = self._answered_at + self._patience - self._now()
+        left = max(self._answered_at, since) + self._patience - self._now()
         if left <= 0:
             raise UnavailableError(
                 f"The service has not answered for {duration(self._patience)}, the last time with: {message}. "
