@@ -97,8 +97,13 @@ class Limit:
         elif now >= self.base_until and self.value > 1:
             self.resume = self.value
             self._decide(now, self.value // BASE_PART, anew=True)
-        elif mean is None or mean <= self.base * HOLD_RATIO + JITTER_SECONDS:
+        elif self._may_grow(mean):
             self._decide(now, self._grown(now))
+
+    def _may_grow(self, mean: float | None) -> bool:
+        if mean is None:  # So few are at once that a mean would take long, or it was fine before.
+            return self.value < max(self.threshold, FEWEST)
+        return mean <= self.base * HOLD_RATIO + JITTER_SECONDS
 
     def _grown(self, now: float) -> int:
         wanted = self.value + 1

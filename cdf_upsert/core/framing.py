@@ -152,5 +152,5 @@ def _fault(text: bytes) -> tuple[Literal["unreadable", "oversize"], str] | None:
     try:
         text.decode()
     except UnicodeDecodeError as error:
-        return "unreadable", f"byte {error.start + 1} of the text is not UTF-8 (0x{text[error.start]:02x})"
+        return "unreadable", f"byte {error.start + 1} of the record is not UTF-8 (0x{text[error.start]:02x})"
     return None

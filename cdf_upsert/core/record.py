@@ -394,7 +394,7 @@ def _malformed(error: msgspec.DecodeError, text: bytes) -> str:
         return "not JSON: half a surrogate pair"
     if cut_short:
         return "not JSON: it ends in the middle"
-    return f"not JSON: {what}" + (f" at byte {byte} of the record" if byte else "")
+    return f"not JSON: {what}" + (f" at byte {int(byte) + 1} of the record" if byte else "")
 
 
 def failed_of(unframed: Unframed, ordinal: int) -> Failed:

@@ -70,8 +70,6 @@ class _Spent:
 @dataclass(slots=True)
 class _Opening:
     at: float
-    spent: float
-    """When the quota was spent before."""
     shut_age: float
     open_age: float
     """Between these ages of the last window this one opened."""
@@ -128,6 +126,9 @@ class Spending:
     """Seconds to the next probe."""
     beyond_at: float = field(init=False, default=-inf)
     drips: int = field(init=False, default=0)
+    dripped: int = field(init=False, default=0)
+    dripping_since: float = field(init=False, default=0.0)
+    """Openings in a row that gave next to nothing, the records that they gave, and when that began."""
     refusals: int = field(init=False, default=0)
     """Rounds of 429 since the last record was accepted."""
     refusing_since: float = field(init=False, default=inf)
@@ -218,7 +219,9 @@ class Spending:
                 spent.since, spent.probe_at, spent.beyond = now, now, 4 * beyond
             case _Spent() as spent if self._room_at(now, cost) > now:
                 age = now - self.opened
-                self.state = _Opening(now, spent.since, spent.shut_age, age, leftover=self.refused_nbytes)
+                if not self.drips:
+                    self.dripped, self.dripping_since = 0, spent.since
+                self.state = _Opening(now, spent.shut_age, age, leftover=self.refused_nbytes)
                 self._take(now, self.state, seen, cost)
             case _Spent() as spent:
                 if self._used(now) < 0.5:
@@ -235,7 +238,7 @@ class Spending:
                 bucket.refill *= FASTER
                 if now >= bucket.until:
                     self.drips = DRIPS - 1
-                    self.state = _Opening(now, now, 0.0, inf, refill=bucket.refill)
+                    self.state = _Opening(now, 0.0, inf, refill=bucket.refill)
                     self._take(now, self.state, seen, cost)
                 else:
                     self.books.add(now, seen.records, seen.nbytes)
@@ -363,6 +366,7 @@ class Spending:
         was_new = opening.is_new
         opening.records += seen.records
         opening.nbytes += seen.nbytes
+        self.dripped += seen.records
         if opening.is_new and not was_new:
             self.books.clear()
             self.books.add(now, opening.records - seen.records, opening.nbytes - seen.nbytes)
@@ -381,7 +385,7 @@ class Spending:
 
     def _drip(self, now: float, opening: _Opening) -> None:
         """Believe in a bucket, which refills as published, or as it was seen to when that is much more."""
-        seen = self._share(opening.records, 0) / max(1e-3, now - opening.spent)
+        seen = self._share(self.dripped, 0) / max(1e-3, now - self.dripping_since)
         published = 1 / self.quota.window if self.quota else 0.0
         refill = opening.refill or REFILL_SAFETY * (seen if seen > 2 * published else published)
         self.drips = 0

@@ -67,7 +67,7 @@ def test_the_byte_that_is_not_utf8_is_told():
     """The reason names the byte of the line and its value."""
     framed = feed(new, [b'{"a":1}\n{"caf\xe9":1}\n{"b":2}\n'])
     assert framed.bare == [b'{"a":1}', b'{"b":2}']
-    assert [fault.reason for fault in framed.faults] == ["byte 6 of the text is not UTF-8 (0xe9)"]
+    assert [fault.reason for fault in framed.faults] == ["byte 6 of the record is not UTF-8 (0xe9)"]
 
 
 LONG = b'{"a":"' + b"x" * 30_000_000 + b'"}'
