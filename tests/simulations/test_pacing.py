@@ -1,0 +1,64 @@
+"""Pacing against simulated services on a fake clock: one TOML file each, with ranges for what is measured."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.simulations.service import Outcome, Service, policy_of, simulate
+
+HERE = Path(__file__).parent
+SCENARIOS = sorted(HERE.glob("pacing_*.toml"), key=lambda path: path.name)
+
+
+def _measured(outcome: Outcome, name: str, settle: float, service: dict) -> float:
+    end = outcome.seconds
+    match name:
+        case "requests_per_second":
+            return sum(settle <= at < end for at, _ in outcome.accepted_at) / (end - settle)
+        case "throttled_share":
+            return outcome.throttled_share(settle, end)
+        case "throttled_share_in_all":
+            return outcome.throttled / outcome.requests
+        case "limit_after_10_seconds":
+            return max(limit for at, limit in outcome.limits if at <= 10)
+        case "limit_at_end":
+            return outcome.limits[-1][1]
+        case "mean_limit":
+            limits = [limit for at, limit in outcome.limits if at >= settle]
+            return sum(limits) / len(limits)
+        case "failed_requests":
+            return outcome.failed
+        case "back_after":
+            back = service["dead"][0][1]
+            return min(at for at, _ in outcome.accepted_at if at >= back) - back
+        case "accepted" | "seconds" | "most_at_once":
+            return getattr(outcome, name)
+    raise AssertionError(f"{name} is no measure")
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem.removeprefix("pacing_"))
+def test_scenario(path: Path):
+    """What is measured of each simulated service lies within the ranges that its file gives."""
+    spec = tomllib.loads(path.read_text())
+    load = spec["load"]
+    outcome = simulate(
+        Service(spec["service"], seed=1),
+        policy_of(spec.get("policy", {})),
+        records=load.get("records", 50_000_000),
+        batch=load.get("batch", 1000),
+        until=load.get("until", 20_000),
+    )
+    assert not outcome.stalled
+    found = {name: _measured(outcome, name, load["settle"], spec["service"]) for name in spec["expect"]}
+    out_of_range = {
+        name: (round(found[name], 4), bounds)
+        for name, bounds in spec["expect"].items()
+        if not bounds[0] <= found[name] <= bounds[1]
+    }
+    assert not out_of_range
+
+
+def test_scenarios_are_found():
+    """The simulations that the pacing is held to are there: a wrong folder would pass everything."""
+    assert len(SCENARIOS) > 25
