@@ -375,6 +375,15 @@ def test_a_session_of_another_client_is_not_used(shared, clock, tmp_path):
         source(person_of(shared, tmp_path, client_id="other"), clock)
 
 
+def test_the_token_of_a_session_goes_to_no_other_address(shared, clock, tmp_path):
+    """A CDF_URL that somebody else has put into a directory's .env does not get it."""
+    asyncio.run(_signed_in(shared, clock, tmp_path, remembered=(("base-url", "https://a.test"),)))
+    here = person_of(shared, tmp_path, remembered=(("base-url", "https://a.test"), ("project", "other")))
+    assert works(shared, asyncio.run(source(here, clock).token()))
+    with pytest.raises(UsageError, match=r"is for https://a.test.*must not go to https://b.test"):
+        source(person_of(shared, tmp_path, remembered=(("base-url", "https://b.test"),)), clock)
+
+
 def test_tokens_go_into_the_keyring_where_there_is_one(shared, clock, tmp_path):
     """The file then holds none; a keyring that is locked or takes nothing is as good as none."""
     vault = DictVault()
@@ -448,8 +457,10 @@ def _secret_client(url: str):
     return ClientCredentials(url, "me", Secret("s3cret-s3cret"))
 
 
-async def _signed_in(sandbox: Running, clock: FakeClock, store: Path, vault: DictVault | None = None):
-    session = person_of(sandbox, store)
+async def _signed_in(
+    sandbox: Running, clock: FakeClock, store: Path, vault: DictVault | None = None, **changes
+):
+    session = person_of(sandbox, store, **changes)
     desk = Desk(allow)
     await login(
         session,

@@ -436,6 +436,8 @@ def test_the_command_tells_people_and_programs(sandbox, tmp_path):
     assert content["schema"] == "cdf-upsert/doctor/1"
     assert content["checks"][-1]["mark"] == "ok"
     assert [check["name"] for check in content["checks"] if check["mark"] == "failed"] == ["stream"]
+    done = command(["doctor", "--sandbox"], {}, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
     done = command(["doctor"], {"CDF_PROJECT": "a b"}, tmp_path)
     assert done.returncode == 2
     assert "FAILED   configuration  CDF_PROJECT" in done.stdout

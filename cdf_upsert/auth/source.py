@@ -198,7 +198,7 @@ class SessionTokens:
         """The session as `login` or another process has left it.
 
         Raises:
-            UsageError: Nobody is signed in, or for another client or provider than is configured.
+            UsageError: Nobody is signed in, or for another client, provider or address than is configured.
         """
         session = self._session
         kept = self._store.load(session.profile)
@@ -213,6 +213,12 @@ class SessionTokens:
             raise UsageError(
                 f"The session of profile {session.profile} is of client {kept.client_id} at {kept.token_url}"
                 f", and the settings name another. Run `{again}`."
+            )
+        signed, wanted = dict(kept.settings).get("base-url"), dict(session.remembered).get("base-url")
+        if None not in (signed, wanted) and signed != wanted:
+            raise UsageError(
+                f"The session of profile {session.profile} is for {signed}, and its token must not go to {wanted}. "
+                f"Run `{again}`, or take another --profile for that address."
             )
         return kept
 

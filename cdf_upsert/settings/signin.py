@@ -1,5 +1,6 @@
 """Which way of signing in is configured, and all that it needs."""
 
+import re
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -80,8 +81,10 @@ def provider_of(look: Lookup) -> Provider | None:
     """What `PROVIDER` says, else what the host of the token URL can only mean, else None (Entra ID)."""
     if look.find("provider") is not None:
         return look.choice("provider", Provider)
-    url = look.text("token-url")
-    host = (urlsplit(url).hostname or "") if url is not None and "[" not in url else ""
+    try:
+        host = urlsplit(look.text("token-url") or "").hostname or ""
+    except ValueError:
+        return None  # Whoever needs the address says what is wrong with it.
     return next((provider for end, provider in _HOSTS.items() if host == end or host.endswith(end)), None)
 
 
@@ -267,13 +270,13 @@ class SignIn:
         found = self._look.find("redirect-port")
         if found is None:
             return REDIRECT_PORT
-        if not found.text.isdecimal() or not 0 < int(found.text) < 65536:
+        if not re.fullmatch("[0-9]{1,5}", found.text) or not 0 < int(found.text) < 65_536:
             self._look.faults.append(f"{found} is '{found.text}': write a port from 1 to 65535.")
             return REDIRECT_PORT
         return int(found.text)
 
     def _one_of(self, keys: Sequence[str]) -> tuple[str, Found] | None:
-        """The one of these that is set; a command is a last resort, two others contradict each other."""
+        """The one of these that is set; two contradict each other."""
         found = [(key, value) for key in keys if (value := self._look.find(key)) is not None]
         if len(found) > 1:
             names = " and ".join(str(value) for _, value in found)
