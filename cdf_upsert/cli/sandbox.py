@@ -78,9 +78,10 @@ def sandbox(
     except SandboxError as error:
         raise UsageError(str(error)) from error
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("starlette", "uvicorn"):
             raise
         raise UsageError(
-            f"The sandbox needs {error.name}, which is not installed: pip install 'cdf-upsert[sandbox]'."
+            f"The sandbox needs {package}, which is not installed: pip install 'cdf-upsert[sandbox]'."
         ) from error
     raise typer.Exit(code)

@@ -278,8 +278,8 @@ def serve(options: Options, out: TextIO) -> int:
         service = make_service(options, secret)
         try:
             address = _address(options, listener, secret)
-            greet(address, options, out)
             server = _server(service, lambda entry: _say(line(entry), out))
+            greet(address, options, out)
             asyncio.run(_serve_until_signal(server, listener))
         finally:
             service.world.close()

@@ -145,7 +145,7 @@ def test_a_seed_file_that_is_not_usable_is_said(tmp_path, content):
     path.write_bytes(content)
     options = Options(seeds=(path,), data=tmp_path / "state")
     for _ in range(2):
-        with pytest.raises(SandboxError, match="seeds.json"), running(options):
+        with pytest.raises(SandboxError, match=r"seeds\.json"), running(options):
             pass
 
 
