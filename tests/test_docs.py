@@ -172,6 +172,14 @@ def test_what_is_loaded_is_what_the_one_liners_read(place: Place, sandbox: Runni
     )
 
 
+def test_no_block_escapes() -> None:
+    """Each fenced block is of a kind that a test here takes up."""
+    marks = {"sh": {"", INSTALLS, SERVES, SIGNS_IN}, "json": {"", FAILED_LINE}}
+    marks |= {language: {""} for language in ("yaml", "crontab", "dotenv", "toml", "python")}
+    found = [one for language, known in marks.items() for one in blocks(language, *known)]
+    assert 2 * len(found) == len(re.findall("^```", README, re.MULTILINE))
+
+
 def steps_of(workflow: Mapping[Any, Any]) -> list[str]:
     """The commands of a GitHub workflow, or of a GitLab pipeline, that load something."""
     tasks = workflow.get("jobs", workflow).values()
@@ -189,6 +197,23 @@ def test_the_commands_of_a_pipeline_run(block: Block, place: Place) -> None:
     place.run(steps[0])
     assert place.report("run")["records"]["accepted"] == 1008
     assert {"journal.sqlite", "report.json"} <= {path.name for path in (place.directory / "run").iterdir()}
+
+
+def test_a_pipeline_keeps_what_its_command_writes() -> None:
+    """What goes into the cache is the run directory, by the content of the file that is loaded."""
+    github, gitlab = (yaml.safe_load(block.text) for block in blocks("yaml"))
+    for workflow in (github, gitlab):
+        assert "--run-dir run " in steps_of(workflow)[0]
+    cached = [step["with"] for step in github["jobs"]["load"]["steps"] if "cache" in step.get("uses", "")]
+    restored, saved = cached
+    assert restored["path"] == saved["path"] == "run"
+    assert saved["key"].startswith(restored["restore-keys"])
+    assert "hashFiles('weather.ndjson.gz')" in restored["restore-keys"]
+    assert gitlab["load"]["cache"] == {
+        "key": {"files": ["weather.ndjson.gz"]},
+        "paths": ["run"],
+        "when": "always",
+    }
 
 
 def test_a_pipeline_goes_on_in_a_fresh_checkout(place: Place) -> None:
@@ -296,7 +321,7 @@ def test_what_the_readme_installs_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
     extras = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     text = "".join(one.text for one in blocks("sh", INSTALLS))
-    named = set(re.findall(r"^make ([a-z]+)", text, re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))
     assert named == targets & {"demo", "check", "test", "bench", "soak"}
     assert {extra for found in re.findall(r"\[([a-z,]+)\]'", text) for extra in found.split(",")} <= set(
         extras
@@ -328,12 +353,11 @@ def test_an_option_of_a_command_exists(command: str, option: str) -> None:
 
 
 def test_every_option_that_is_named_exists() -> None:
-    """An option that stands alone belongs to some command, and to `load` those that are said to be its own."""
+    """An option that stands alone belongs to some command."""
     known = {option for options in ALL_OPTIONS.values() for option in options}
     named = {option for text in ticked(PROSE) if (option := text.split()[0]).startswith("--")}
     assert named
     assert named <= known
-    assert {option for option in named if option not in ALL_OPTIONS["load"]} <= {"--quota", "--strict"}
 
 
 def test_every_option_of_load_is_a_variable() -> None:
@@ -390,16 +414,12 @@ def test_a_person_needs_no_secret(tmp_path: Path) -> None:
 
 
 def test_the_profiles_work(tmp_path: Path) -> None:
-    """The TOML that the README shows is taken, and its profiles choose the projects that it says."""
+    """The TOML that the README shows is taken, and its profile chooses the project that it says."""
     (block,) = blocks("toml")
     tmp_path.joinpath("cdf-upsert.toml").write_text(block.text.replace("pass show cdf", "echo secret"))
-    found = {name: resolve({"profile": name}, {}, tmp_path) for name in ("test", "production")}
-    assert {name: one.target.project for name, one in found.items()} == {
-        "test": "acme-test",
-        "production": "acme",
-    }
-    assert found["test"].target.base_url == "https://westeurope-1.cognitedata.com"
-    assert "`acme-test`" in README
+    target = resolve({"profile": "test"}, {}, tmp_path).target
+    assert (target.project, target.base_url) == ("acme-test", "https://westeurope-1.cognitedata.com")
+    assert "--profile test` then loads into the project `acme-test`" in README
 
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
