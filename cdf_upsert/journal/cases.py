@@ -102,14 +102,17 @@ def decide(plan: Identity, earlier: Earlier | None, *, fresh: bool) -> Case | No
     return InputChanged(tuple(changed)) if changed else None
 
 
-def going_on(standing: Standing, names: tuple[str, ...], total: int | None) -> GoingOn:
-    """The case of a run that goes on from `standing`; the load has `total` records, if that is known."""
+def going_on(standing: Standing, failed: int, names: tuple[str, ...], total: int | None) -> GoingOn:
+    """The case of a run that goes on from `standing`, with `failed` records that failed before.
+
+    The load has `total` records, if that is known.
+    """
     start = standing.start
     at = "the end of the input"
     if start.index < len(names):
         at = f"record {start.position.record + 1:,} of {names[start.index]}"
     to_go = None if total is None else total - len(standing.settled) + standing.again
-    return GoingOn(standing.run - 1, standing.already_accepted, standing.again, to_go, at)
+    return GoingOn(standing.run - 1, standing.already_accepted, failed, to_go, at)
 
 
 def sentence(case: Case, name: str) -> str:

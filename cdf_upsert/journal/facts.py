@@ -113,6 +113,14 @@ class Spans:
         self._firsts[low:high] = [first]
         self._ends[low:high] = [end]
 
+    def remove(self, ordinal: int) -> None:
+        """Take an ordinal out, which is in the set."""
+        at = bisect_right(self._firsts, ordinal) - 1
+        first, end = self._firsts[at], self._ends[at]
+        parts = [span for span in ((first, ordinal), (ordinal + 1, end)) if span[0] < span[1]]
+        self._firsts[at : at + 1] = [span[0] for span in parts]
+        self._ends[at : at + 1] = [span[1] for span in parts]
+
     def covers(self, span: Span) -> bool:
         """Whether all ordinals of `span` are in the set."""
         at = bisect_right(self._firsts, span[0]) - 1

@@ -10,9 +10,9 @@ from pathlib import Path
 from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.standing import Standing
 from cdf_upsert.errors import UsageError
-from cdf_upsert.journal import facts
+from cdf_upsert.journal import cases, facts
 from cdf_upsert.journal.books import Journal, Opened, instant
-from cdf_upsert.journal.cases import Case, Damaged, Earlier, decide, going_on
+from cdf_upsert.journal.cases import Case, Damaged, Earlier, decide
 from cdf_upsert.journal.failures import FailedFile, keep_aside, marked, usable
 from cdf_upsert.journal.identity import ROOT, Identity
 from cdf_upsert.journal.lock import Lock
@@ -55,8 +55,7 @@ def open_journal(
             here.set_report_aside(last)
             if case is None:
                 assert last is not None, "only a load with a run can go on"
-                standing, kept = here.go_on(plan, state, last, run)
-                case = going_on(standing, tuple(one.name for one in plan.inputs), state.total)
+                standing, case, kept = here.go_on(plan, state, last, run)
             else:
                 kept = here.begin_anew(plan, last, run)
                 standing, state = Standing(), facts.State()
@@ -98,29 +97,35 @@ class _Directory:
 
     def go_on(
         self, plan: Identity, state: facts.State, last: Run, run: Run
-    ) -> tuple[Standing, Sequence[Path]]:
+    ) -> tuple[Standing, cases.GoingOn, Sequence[Path]]:
         """Begin a run that goes on where `state` stands."""
-        failed, marked_ones = self.store.failed_count(), self.store.marked_count()
-        standing = Standing(
-            run=run.number,
-            start=state.checkpoint,
-            settled=state.ranges(),
-            in_doubt=state.in_doubt(),
-            already_accepted=state.accepted + state.superseded,
-            again=failed - marked_ones,
-            superseded=marked_ones,
-        )
-        state.superseded += marked_ones
+        already = state.accepted + state.superseded
         with self.store.transaction():
-            self.store.drop_marked()
+            overtaken = self.store.drop_marked()
+            failed = self.store.failed_count()
+            # Behind the checkpoint an older version may be unsettled, which must not land after the failed one:
+            # there all is read again, and tried in input order. Before it everything is settled.
+            for ordinal in self.store.drop_failed_from(state.checkpoint.ordinal):
+                state.settled.remove(ordinal)
+            standing = Standing(
+                run=run.number,
+                start=state.checkpoint,
+                settled=state.ranges(),
+                in_doubt=state.in_doubt(),
+                already_accepted=already,
+                again=self.store.failed_count(),
+                superseded=overtaken,
+            )
+            state.superseded += overtaken
             self.store.renew(plan)
             self.store.begin_run(run)
             self.store.fold(state)
+        case = cases.going_on(standing, failed, tuple(one.name for one in plan.inputs), state.total)
         kept = [] if self._ours(last) else self._set_aside(None)
         if standing.again or self.file.holds_records:
             self._rewrite()
         self.store.own_file(run.number, self.file.inode)
-        return standing, kept
+        return standing, case, kept
 
     def begin_anew(self, plan: Identity, last: Run | None, run: Run) -> Sequence[Path]:
         """Begin the first run of a load, in place of the one that was here."""

@@ -257,10 +257,6 @@ class Store:
         """How many records are failed now."""
         return int(self._one("SELECT count(*) FROM failed"))
 
-    def marked_count(self) -> int:
-        """How many failed records have had a newer version of their key accepted."""
-        return int(self._one("SELECT count(*) FROM failed WHERE superseded_by IS NOT NULL"))
-
     def add_failed(self, run: int, rows: Iterable[FailedRow]) -> None:
         """Write down records that failed in run number `run`, and of which nothing else is known."""
         self._db.executemany(
@@ -279,9 +275,14 @@ class Store:
             for span in spans
         )
 
-    def drop_marked(self) -> None:
-        """Forget failed records that a newer version has taken the place of."""
-        self._db.execute("DELETE FROM failed WHERE superseded_by IS NOT NULL")
+    def drop_marked(self) -> int:
+        """Forget failed records that a newer version has taken the place of; how many there were."""
+        return self._db.execute("DELETE FROM failed WHERE superseded_by IS NOT NULL").rowcount
+
+    def drop_failed_from(self, ordinal: int) -> list[int]:
+        """Forget the failures of `ordinal` and of what follows it; their ordinals."""
+        rows = self._db.execute("DELETE FROM failed WHERE ordinal >= ? RETURNING ordinal", (ordinal,))
+        return [ordinal for (ordinal,) in rows]
 
     def mark(self, key: Key, below: int, superseded_by: bytes) -> int:
         """Mark failed versions of `key` that are older than the ordinal `below`; how many there were."""

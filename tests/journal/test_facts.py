@@ -29,6 +29,20 @@ def test_spans_are_the_set_of_their_members(given_spans: list[facts.Span]) -> No
         assert all(grown.covers((i, i + 1)) == (i in plain) for i in range(60))
 
 
+@given(spans.filter(bool), st.data())
+def test_an_ordinal_can_be_taken_out(given_spans: list[facts.Span], data) -> None:
+    """The others stay, and it can come back."""
+    grown = facts.Spans(given_spans)
+    before = list(grown)
+    ordinal = data.draw(st.sampled_from([i for span in before for i in range(*span)]))
+    grown.remove(ordinal)
+    assert {i for span in grown for i in range(*span)} == {i for span in before for i in range(*span)} - {
+        ordinal
+    }
+    grown.add((ordinal, ordinal + 1))
+    assert list(grown) == before
+
+
 @given(st.sets(st.integers(0, 40)).flatmap(lambda some: st.permutations(sorted(some))))
 def test_ordinals_in_any_order_become_their_spans(ordinals: list[int]) -> None:
     """Spans hold exactly the ordinals that they were made of."""

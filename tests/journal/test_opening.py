@@ -97,8 +97,26 @@ def test_a_load_that_was_cut_off_goes_on(tmp_path: Path, plan: Identity) -> None
     journal.close()
     journal = open_run(plan, tmp_path / "load", "two")
     assert journal.first_line == "resuming run 1 of load: 2 accepted, 1 failed, 2 to go"
-    assert (journal.standing.run, journal.standing.again) == (2, 1)
-    assert [one.ordinal for one in asyncio.run(all_again(journal))] == [3]
+    assert (journal.standing.run, list(journal.standing.settled)) == (2, [0, 1])
+    journal.close()
+
+
+def test_what_failed_behind_what_is_unsettled_is_read_again_in_its_turn(
+    tmp_path: Path, plan: Identity
+) -> None:
+    """An older version that was not settled must not land after the failed one: both are read in input order."""
+    journal = open_run(plan, tmp_path / "load")
+    records = make_records("a", "b", "a", "b")
+    journal.passed(Checkpoint(2))
+    journal.passed(Checkpoint(4, 1))
+    settle(journal, Settlement([records[0]], failed=[make_failed(records[1]), make_failed(records[3])]))
+    journal.close()
+    journal = open_run(plan, tmp_path / "load", "two")
+    assert journal.standing.start == Checkpoint(2)
+    assert list(journal.standing.settled) == [0, 1]
+    assert [one.ordinal for one in asyncio.run(all_again(journal))] == [1]
+    assert keys_in(journal.failed_path) == ["b"]
+    assert journal.first_line == "resuming run 1 of load: 1 accepted, 2 failed, 3 to go"
     journal.close()
 
 
@@ -138,6 +156,7 @@ def test_a_failed_record_of_which_a_newer_version_is_accepted_is_marked(
     directory = tmp_path / "load"
     journal = open_run(plan, directory)
     old, other, new = make_records("a", "b", "a")
+    journal.passed(Checkpoint(3, 1))
     settle(journal, Settlement(failed=[make_failed(old), make_failed(other)]))
     settle(journal, Settlement([new]))
     journal.finish(Outcome.FAILURES, "", NOW)
