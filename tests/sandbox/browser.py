@@ -4,6 +4,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,8 +105,9 @@ class Page:
             self._call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
         self._wait_for_load(before)
 
-    def type(self, text: str) -> None:
-        """Type into what has the focus."""
+    def type(self, selector: str, text: str) -> None:
+        """Type into an element."""
+        self.run(f"document.querySelector({selector!r}).focus()")
         self._call("Input.insertText", text=text)
 
     def text(self) -> str:
@@ -126,13 +128,14 @@ def browser(profile: Path) -> Iterator[Page]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=ends,
+        start_new_session=True,
     )
     os.close(read_by_browser)
     os.close(written_by_browser)
     try:
         yield Page(to_browser, from_browser)
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # the browser has children
         process.wait()
         os.close(to_browser)
         os.close(from_browser)

@@ -124,11 +124,11 @@ def test_a_person_connects_a_device(page, sandbox):
     url = f"{sandbox.address.base_url}/oauth2/device"
     started = httpx.post(url, data={"client_id": "sandbox-app"}, trust_env=False).json()
     page.open(started["verification_uri"])
-    page.type("WRONG")
+    page.type("input", "WRONG")
     page.click("button[value=allow]")
     assert "no such code" in page.text()
     page.open(started["verification_uri"])
-    page.type(started["user_code"].lower())
+    page.type("input", started["user_code"].lower())
     page.click("button[value=allow]")
     assert "Your device is signed in." in page.text()
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "client_id": "sandbox-app"}
