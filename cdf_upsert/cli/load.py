@@ -7,8 +7,8 @@ import typer
 
 from cdf_upsert.cli import options as o
 from cdf_upsert.cli.options import TargetFlags
+from cdf_upsert.cli.values import at_least, duration
 from cdf_upsert.cli.values import concurrency as concurrency_of
-from cdf_upsert.cli.values import duration
 from cdf_upsert.core.showing import LogFormat, Progress
 
 
@@ -27,7 +27,8 @@ def load(
         float,
         typer.Option(
             help="Seconds that a part-filled batch waits for a slow input.",
-            min=0,
+            parser=at_least(0),
+            metavar="SECONDS",
             envvar="CDF_UPSERT_LINGER",
             show_envvar=False,
         ),
@@ -58,7 +59,8 @@ def load(
         float | None,
         typer.Option(
             help="Records per second at most.",
-            min=0.01,
+            parser=at_least(0.01),
+            metavar="N",
             envvar="CDF_UPSERT_MAX_RATE",
             show_envvar=False,
         ),
@@ -67,7 +69,8 @@ def load(
         float,
         typer.Option(
             help="Seconds for one request.",
-            min=0.1,
+            parser=at_least(0.1),
+            metavar="SECONDS",
             envvar="CDF_UPSERT_TIMEOUT",
             show_envvar=False,
         ),

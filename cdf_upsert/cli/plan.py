@@ -6,6 +6,7 @@ import typer
 
 from cdf_upsert.cli import options as o
 from cdf_upsert.cli.options import TargetFlags
+from cdf_upsert.cli.values import at_least
 
 
 def plan(
@@ -25,7 +26,8 @@ def plan(
         float | None,
         typer.Option(
             help="Records per second at most.",
-            min=0.01,
+            parser=at_least(0.01),
+            metavar="N",
             envvar="CDF_UPSERT_MAX_RATE",
             show_envvar=False,
         ),

@@ -1,15 +1,21 @@
 """How values are written on the command line: sizes, durations, bounds."""
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
 
 import typer
+
+SMALLEST, LARGEST = 1000, 10_000_000
+"""Bytes of a request: a useful least, and the most that the service takes (published limit)."""
 
 _SIZES = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "kib": 2**10, "mib": 2**20}
 _DURATIONS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def size(text: str | int) -> int:
-    """A number of bytes: `500kB`, `10MB`, `1MiB`, `4096`.
+    """A number of bytes that a request may have: `500kB`, `10MB`, `1MiB`, `4096`.
 
     Raises:
         typer.BadParameter: it is not one.
@@ -17,7 +23,24 @@ def size(text: str | int) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(text))
     if found is None or found[2].lower() not in _SIZES:
         raise typer.BadParameter(f"{text!r} is not a size: write one such as 500kB, 10MB or 4096.")
-    return round(float(found[1]) * _SIZES[found[2].lower()])
+    nbytes = round(float(found[1]) * _SIZES[found[2].lower()])
+    if not SMALLEST <= nbytes <= LARGEST:
+        raise typer.BadParameter(
+            f"{text!r} is not from {SMALLEST // 10**3} kB to {LARGEST // 10**6} MB, the most that the service takes."
+        )
+    return nbytes
+
+
+def at_least(least: float) -> Callable[[str | float], float]:
+    """Make a parser for numbers from `least` on, which raises `typer.BadParameter`."""
+
+    def number(text: str | float) -> float:
+        with suppress(ValueError):
+            if least <= float(text) < inf:
+                return float(text)
+        raise typer.BadParameter(f"{str(text)!r} is not a number from {least:g} on.")
+
+    return number
 
 
 def duration(text: str | float) -> float:

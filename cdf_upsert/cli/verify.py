@@ -7,7 +7,7 @@ import typer
 
 from cdf_upsert.cli import options as o
 from cdf_upsert.cli.options import TargetFlags
-from cdf_upsert.cli.values import duration
+from cdf_upsert.cli.values import at_least, duration
 
 
 def verify(
@@ -44,7 +44,11 @@ def verify(
     timeout: Annotated[
         float,
         typer.Option(
-            help="Seconds for one request.", min=0.1, envvar="CDF_UPSERT_TIMEOUT", show_envvar=False
+            help="Seconds for one request.",
+            parser=at_least(0.1),
+            metavar="SECONDS",
+            envvar="CDF_UPSERT_TIMEOUT",
+            show_envvar=False,
         ),
     ] = 60.0,
     patience: Annotated[
