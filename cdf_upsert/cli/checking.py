@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdf_upsert.cli import reporting
 from cdf_upsert.cli.reading import input_names
 from cdf_upsert.core import events
+from cdf_upsert.core.diagnosing import Diagnostic
 from cdf_upsert.core.framing import Format
 from cdf_upsert.core.packing import Packer
 from cdf_upsert.core.record import Checker, Failed
@@ -21,7 +23,7 @@ from cdf_upsert.core.tally import Tally
 from cdf_upsert.core.wording import count, size
 from cdf_upsert.errors import UsageError
 from cdf_upsert.load.examining import Examined, examine
-from cdf_upsert.screen import Output, Screen, ticking
+from cdf_upsert.screen import Screen, ticking
 from cdf_upsert.sources.reading import open_input
 
 if TYPE_CHECKING:
@@ -65,7 +67,9 @@ def run_check(options: CheckOptions) -> int:
     Raises:
         UsageError: an input or the failed file is not usable.
     """
-    inputs = [open_input(name, options.format) for name in input_names(options.inputs)]
+    names = input_names(options.inputs)
+    reporting.see_usable(options.report, names)
+    inputs = [open_input(name, options.format) for name in names]
     writer = _FailedWriter(options.failed)
     try:
         return asyncio.run(_check(options, inputs, writer))
@@ -167,10 +171,13 @@ async def _check(options: CheckOptions, inputs: "Sequence[Input]", writer: _Fail
             dry_run=True,
         ),
     )
+    faults = []
     if options.report is not None:
-        options.report.write_bytes(to_json(report, indent=2) + b"\n")
+        faults.append(reporting.put(to_json(report, indent=2).decode(), options.report))
     if options.json:
-        Output(sys.stdout).line(to_json(report).decode())
+        faults.append(reporting.print_line(to_json(report).decode()))
+    for fault in filter(None, faults):
+        screen.say(Diagnostic("report", fault, {}, "error"))
     command = ["cdf-upsert", "load", options.stream or "STREAM"]
     screen.tell(report, command)
     return report.exit_code

@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cdf_upsert.cli import reporting
 from cdf_upsert.cli.options import FormatChoice, TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
 from cdf_upsert.cli.wiring import Access, access, redacted
 from cdf_upsert.core import events
+from cdf_upsert.core.diagnosing import Diagnostic
 from cdf_upsert.core.framing import Position
 from cdf_upsert.core.pacing import Pacing, Policy
 from cdf_upsert.core.packing import Packer
@@ -41,7 +43,7 @@ from cdf_upsert.journal import (
 from cdf_upsert.load import Ending, Engine, outcome_of
 from cdf_upsert.load.ports import Input
 from cdf_upsert.load.preflight import preflight
-from cdf_upsert.screen import Output, Screen, ticking
+from cdf_upsert.screen import Screen, ticking
 from cdf_upsert.sources.reading import Input as SourceInput
 from cdf_upsert.sources.reading import open_input
 
@@ -88,6 +90,7 @@ def run_load(options: LoadOptions) -> int:
     check_stream(options.stream)
     policy = _stopping_policy(options)
     names = input_names(options.inputs)
+    reporting.see_usable(options.report, names)
     inputs = [open_input(name, options.format.wanted) for name in names]
     if options.dry_run:
         from cdf_upsert.cli.checking import CheckOptions, run_check  # noqa: PLC0415  only then
@@ -311,15 +314,12 @@ class _Run:
 
     def _write(self, report: Report) -> None:
         """Put the report where it is asked for; a place that cannot be written is said, and costs no record."""
-        path = self._options.report or self._journal.report_path
-        text = self._way.redactor.clean(to_json(report, indent=2).decode())
-        try:
-            path.write_text(text + "\n")
-        except OSError as error:
-            message = f"The report cannot be written to {path} ({error.strerror}): choose another --report."
-            self._screen.hear(events.Notice(0.0, message))
+        clean, path = self._way.redactor.clean, self._options.report or self._journal.report_path
+        faults = [reporting.put(clean(to_json(report, indent=2).decode()), path)]
         if self._options.json:
-            print_line(self._way.redactor.clean(to_json(report).decode()))
+            faults.append(reporting.print_line(clean(to_json(report).decode())))
+        for fault in filter(None, faults):
+            self._screen.say(Diagnostic("report", fault, {}, "error"))
         streamed = "-" in [one.path for one in self._inputs]
         self._screen.tell(report, self._command(), relative(self._journal.directory) if streamed else None)
 
@@ -350,9 +350,3 @@ def relative(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def print_line(text: str) -> None:
-    """Write one line to standard output; that nobody reads it any more is no fault of the load."""
-    output = Output(sys.stdout)
-    output.line(text)

@@ -11,6 +11,7 @@ from isal import isal_zlib
 
 from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
+from cdf_upsert.cli.reporting import print_line
 from cdf_upsert.cli.wiring import Access, access
 from cdf_upsert.core.framing import Format, Frames, Position
 from cdf_upsert.core.packing import Packer
@@ -22,7 +23,6 @@ from cdf_upsert.core.stream import StreamFacts
 from cdf_upsert.core.telling_plan import plan_data, plan_text
 from cdf_upsert.errors import UsageError
 from cdf_upsert.load.preflight import preflight
-from cdf_upsert.screen import Output
 from cdf_upsert.sources.reading import Input, open_input
 
 REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 30.0, 15
@@ -65,7 +65,8 @@ def run_plan(options: PlanOptions) -> int:
         text = orjson.dumps(plan_data(plan)).decode()
     else:
         text = plan_text(plan)
-    Output(sys.stdout).line(text)
+    if fault := print_line(text):
+        _notice(fault)
     return 0
 
 

@@ -21,6 +21,7 @@ from isal import igzip
 
 from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
+from cdf_upsert.cli.reporting import print_line
 from cdf_upsert.cli.wiring import Access, access, redacted
 from cdf_upsert.core.framing import Format, Position
 from cdf_upsert.core.record import Failed
@@ -269,4 +270,5 @@ class _Run:
             inputs=list(self._options.inputs) or ["-"],
             differences_file=str(self._differences.path) if self._differences.count else None,
         )
-        Output(redacted(sys.stdout, self._way.redactor)).line(msgspec.json.encode(report).decode())
+        if fault := print_line(self._way.redactor.clean(msgspec.json.encode(report).decode())):
+            self._output.line(fault)
