@@ -3,11 +3,13 @@
 Each command has a file with its flags, which is all that `--help` needs, and imports what it runs when it runs.
 """
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -28,6 +30,10 @@ COMMANDS = {
     "sandbox": "sandbox",
 }
 """The file of this folder that each command's flags are in; the function has the command's name."""
+
+
+_NOT_TAKEN = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF}
+"""What a stream that cannot be written says."""
 
 
 class _Commands(TyperGroup):
@@ -78,13 +84,66 @@ def _all(
 
 def main() -> None:
     """Run the command line; ends the process with the exit code."""
+    _open_closed_streams()
+    lost: OSError | None = None
+    try:
+        code = _run()
+    except OSError as error:
+        code, lost = 1, error
+    lost = _let_go(sys.stdout) or lost
+    if lost is not None and lost.errno != errno.EPIPE:
+        _say(f"Standard output cannot be written ({lost.strerror}).")
+        code = code or 1
+    _let_go(sys.stderr)
+    raise SystemExit(code)
+
+
+def _run() -> str | int | None:
+    """Run the command; the exit code.
+
+    Raises:
+        OSError: what is to be said cannot be written.
+    """
     try:
         _read_dotenv()
         app()
+    except SystemExit as ending:
+        return ending.code
     except LoaderError as error:
-        _fail(str(error), error.exit_code)
-    except Exception as error:  # noqa: BLE001  A bug; its traceback is for whoever mends it, not for the user.
-        _fail(f"An unexpected error: {error!r}. This is a bug: please report it with {_kept(error)}.", 1)
+        _say(str(error))
+        return error.exit_code
+    except Exception as error:  # A bug; its traceback is for whoever mends it, not for the user.
+        if isinstance(error, OSError) and error.filename is None and error.errno in _NOT_TAKEN:
+            raise
+        _say(f"An unexpected error: {error!r}. This is a bug: please report it with {_kept(error)}.")
+        return 1
+    return 0
+
+
+def _open_closed_streams() -> None:
+    """Lead what is said into a closed stream nowhere, or the next file that is opened would be written into."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+def _let_go(stream: TextIO) -> OSError | None:
+    """Pass on what was written; why that cannot be done.
+
+    Nothing is left for the interpreter to fail over at its end, which would change the exit code.
+    """
+    try:
+        stream.flush()
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return error
+    return None
 
 
 def _kept(error: Exception) -> str:
@@ -99,10 +158,9 @@ def _kept(error: Exception) -> str:
     return file.name
 
 
-def _fail(message: str, exit_code: int) -> None:
-    if sys.stderr is not None:
+def _say(message: str) -> None:
+    with suppress(OSError):
         sys.stderr.write(f"cdf-upsert: {message}\n")
-    raise SystemExit(exit_code)
 
 
 def _read_dotenv() -> None:
