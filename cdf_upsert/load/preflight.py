@@ -45,7 +45,7 @@ async def preflight(
             case NoReply(message, sent):
                 if not sent and tries >= UNREACHABLE_TRIES:
                     raise UsageError(message)
-                why, retry_after = message, None
+                why, retry_after = message.rstrip("."), None
             case Reply(status=403):
                 # Writing needs no permission to read streams, so only the first batch can tell.
                 return None
@@ -58,7 +58,7 @@ async def preflight(
         seconds = backoff(tries, retry_after, dice)
         if loop.time() + seconds > give_up:
             raise UnavailableError(f"Nothing could be sent within --patience: {why}. Rerun to try again.")
-        notice(f"Before anything is sent, {why}; trying again in {seconds:.1f} s.")
+        notice(f"The stream cannot be looked at yet, next try in {seconds:.1f} s: {why}.")
         await asyncio.sleep(seconds)
 
 
