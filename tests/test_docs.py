@@ -1,5 +1,6 @@
 """The README and the changelog: what they show runs, and what they name exists."""
 
+import gzip
 import json
 import os
 import re
@@ -137,7 +138,7 @@ def place(tmp_path: Path, sandbox: Running) -> Place:
     (directory / "loaded").mkdir(parents=True)
     for name in ("weather.ndjson", "flights.json", "broken.ndjson"):
         shutil.copy(SAMPLES / name, directory)
-    subprocess.run(["gzip", "-k", "weather.ndjson"], cwd=directory, check=True)
+    (directory / "weather.ndjson.gz").write_bytes(gzip.compress((SAMPLES / "weather.ndjson").read_bytes()))
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "bin").symlink_to(BIN)
     environment = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
