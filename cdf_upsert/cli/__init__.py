@@ -151,10 +151,10 @@ def _kept(error: Exception) -> str:
     import tempfile  # noqa: PLC0415  only for a bug
     import traceback  # noqa: PLC0415
 
-    from cdf_upsert.core.redact import Redactor  # noqa: PLC0415
+    from cdf_upsert.cli.wiring import REDACTOR  # noqa: PLC0415
 
     with tempfile.NamedTemporaryFile("w", prefix="cdf-upsert-", suffix=".txt", delete=False) as file:
-        file.write(Redactor().clean("".join(traceback.format_exception(error))))
+        file.write(REDACTOR.clean("".join(traceback.format_exception(error))))
     return file.name
 
 

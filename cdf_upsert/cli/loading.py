@@ -47,6 +47,9 @@ from cdf_upsert.screen import Screen, ticking
 from cdf_upsert.sources.reading import Input as SourceInput
 from cdf_upsert.sources.reading import open_input
 
+DOCTOR_SECONDS = 20.0
+"""How long a run that was refused may take to find out why."""
+
 CEILING = 15
 """Requests at once that `auto` never passes: the write budget of one identity (published limits)."""
 
@@ -225,8 +228,10 @@ class _Run:
                 facts = await self._early
             except asyncio.CancelledError:
                 return Ending(events.Outcome.INTERRUPTED, self._interruption(), 0)
-            except (RefusedError, UnavailableError) as error:
+            except UnavailableError as error:
                 return Ending(outcome_of(error), str(error), 0)
+            except RefusedError as error:
+                return await self._with_cause(Ending(outcome_of(error), str(error), 0))
             self._pacing = Pacing(self._pacing_policy(facts, dice.random()), loop.time())
             self._engine = Engine(
                 inputs=self._inputs,
@@ -244,11 +249,22 @@ class _Run:
                 grace=options.timeout,
             )
             ending = await self._engine.run()
+        if ending.outcome is events.Outcome.REFUSED:
+            return await self._with_cause(ending)
         if isinstance(self._engine.error, UsageError) and not self._tally.sent:
             raise self._engine.error
         if self._engine.error is not None and not isinstance(self._engine.error, LoaderError):
             return self._crashed(ending, self._engine.error)
         return ending
+
+    async def _with_cause(self, ending: Ending) -> Ending:
+        """Say why in `doctor`'s words, which knows more than one reply tells; if it finds nothing, as it was said."""
+        cause = None
+        if not self._options.sandbox:
+            with contextlib.suppress(LoaderError, TimeoutError):
+                async with asyncio.timeout(DOCTOR_SECONDS):
+                    cause = await self._way.cause(self._options.stream)
+        return ending if cause is None else replace(ending, reason=cause)
 
     def _pacing_policy(self, facts: StreamFacts | None, jitter: float) -> Policy:
         quota = None if facts is None or self._options.sandbox else TEMPLATES.get(facts.template)

@@ -20,6 +20,9 @@ from cdf_upsert.errors import UsageError
 if TYPE_CHECKING:
     from cdf_upsert.client import Client, TokenSource
 
+REDACTOR = Redactor()
+"""Knows every secret that this process has; whatever is said goes through it."""
+
 SANDBOX_DIRECTORY = Path(".cdf-upsert", "sandbox")
 """Where the embedded sandbox keeps its state, so that a rerun finds what an earlier run has loaded."""
 
@@ -89,6 +92,14 @@ class Access:
 
         return explained
 
+    async def cause(self, stream: str) -> str | None:
+        """Why the service refuses, as `doctor` finds out by asking more; None when it finds nothing wrong."""
+        from cdf_upsert.doctor import Doctor  # noqa: PLC0415  only when something is wrong
+        from cdf_upsert.network import Connections  # noqa: PLC0415
+
+        connections = Connections(self.settings.network, time.time)
+        return await Doctor(self.settings, self.tokens(0.0), connections, WallClock(), stream).cause()
+
     def _transport(self) -> Mapping[str, Any]:
         from cdf_upsert.network import transport_options  # noqa: PLC0415  not for who sends nothing
 
@@ -98,9 +109,8 @@ class Access:
         from cdf_upsert.core.diagnosis import explain_connection  # noqa: PLC0415  rarely needed
         from cdf_upsert.network import trouble  # noqa: PLC0415
 
-        return str(
-            explain_connection(trouble(error, self.target.base_url, self.settings.network, time.time()))
-        )
+        what = trouble(error, self.target.base_url, self.settings.network, time.time())
+        return str(explain_connection(what)).removesuffix(".")
 
 
 @contextmanager
@@ -114,8 +124,8 @@ def access(flags: TargetFlags, *, sandbox: bool) -> Iterator[Access]:
         from cdf_upsert.settings import resolve  # noqa: PLC0415  not for the sandbox
 
         settings = resolve(flags.given(), os.environ, Path.cwd())
-        redactor = Redactor(settings.secrets())
-        yield Access(settings.target, settings.target.base_url, settings, redactor)
+        REDACTOR.learn(*settings.secrets())
+        yield Access(settings.target, settings.target.base_url, settings, REDACTOR)
         return
     from cdf_upsert.sandbox.problem import SandboxError  # noqa: PLC0415  only for the sandbox
     from cdf_upsert.sandbox.serve import Options, running  # noqa: PLC0415
@@ -126,7 +136,8 @@ def access(flags: TargetFlags, *, sandbox: bool) -> Iterator[Access]:
             target = Target(served.address.base_url, served.address.project)
             token = Secret(served.token)
             settings = Settings(target, GivenToken(token), Network())
-            yield Access(target, "sandbox", settings, Redactor([token]))
+            REDACTOR.learn(token)
+            yield Access(target, "sandbox", settings, REDACTOR)
     except SandboxError as error:
         raise UsageError(str(error)) from error
     except ModuleNotFoundError as error:

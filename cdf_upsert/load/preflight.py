@@ -44,7 +44,7 @@ async def preflight(
                 return answer
             case NoReply(message, sent):
                 if not sent and tries >= UNREACHABLE_TRIES:
-                    raise UsageError(message)
+                    raise UsageError(f"{message}.")
                 why, retry_after = message.rstrip("."), None
             case Reply(status=403):
                 # Writing needs no permission to read streams, so only the first batch can tell.
