@@ -78,10 +78,13 @@ class Pace:
     def observe_throttled(self, now: float) -> None:
         """Come down to the pace at which requests were accepted."""
         self.calm = 0
+        accepted = self._accepted_rate(now)
         if self.value is None:
-            slower = self._accepted_rate(now)
-        else:
-            slower = min(self.value * CUT, max(self._accepted_rate(now), self.value / 2))
+            slower = accepted
+        elif accepted >= REACHED * self.value:
+            slower = self.value * CUT
+        else:  # Much less than this pace is accepted now: somebody else takes a part.
+            slower = max(accepted, self.value / 2)
         self.bad, self.stride = self.value, STRIDE
         self._set(now, slower)
         self.lowered = now
