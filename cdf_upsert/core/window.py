@@ -21,21 +21,30 @@ class SlidingWindow:
 
     seconds: float
     slots: deque[_Slot] = field(default_factory=deque)
+    records: int = 0
+    nbytes: int = 0
+    """The sums of all slots."""
 
     def add(self, now: float, records: int, nbytes: int) -> None:
         """Book what was accepted now."""
         while self.slots and self._is_past(self.slots[0], now):
-            self.slots.popleft()
+            past = self.slots.popleft()
+            self.records, self.nbytes = self.records - past.records, self.nbytes - past.nbytes
         if self.slots and now - self.slots[-1].began < self.seconds / SLOTS:
             last = self.slots[-1]
             last.ended, last.records, last.nbytes = now, last.records + records, last.nbytes + nbytes
         else:
             self.slots.append(_Slot(now, now, records, nbytes))
+        self.records, self.nbytes = self.records + records, self.nbytes + nbytes
 
     def total(self, now: float) -> tuple[int, int]:
         """Return the records and the bytes of the window that ends now."""
-        live = [slot for slot in self.slots if not self._is_past(slot, now)]
-        return sum(slot.records for slot in live), sum(slot.nbytes for slot in live)
+        records, nbytes = self.records, self.nbytes
+        for slot in self.slots:
+            if not self._is_past(slot, now):
+                break
+            records, nbytes = records - slot.records, nbytes - slot.nbytes
+        return records, nbytes
 
     def room_at(self, now: float, records: float, nbytes: float) -> float:
         """Return when the window first holds no more than that: `now` when it does already."""
@@ -52,6 +61,7 @@ class SlidingWindow:
     def clear(self) -> None:
         """Forget all."""
         self.slots.clear()
+        self.records = self.nbytes = 0
 
     def _is_past(self, slot: _Slot, now: float) -> bool:
         return slot.ended + self.seconds <= now
