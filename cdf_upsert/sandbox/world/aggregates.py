@@ -62,6 +62,13 @@ def aggregate(store: Store, models: Models, stream: Stream, body: bytes, now: in
     compiler = _Compiler(models)
     make = compiler.level(request.aggregates, "aggregates", 1, in_histogram=False)
     level = make()
+    if (
+        request.filter is None
+        and not times
+        and all(one == {"count": {}} for one in request.aggregates.values())
+    ):
+        # What people ask most is answered without reading every record.
+        return {"aggregates": dict.fromkeys(request.aggregates, {"count": store.count(stream.id)})}
     for row in matching(store, stream, compiled, times):
         level.add(row)
     out: dict[str, Any] = {"aggregates": level.result()}

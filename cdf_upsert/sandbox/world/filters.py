@@ -232,6 +232,9 @@ def check_bounds(bounds: dict[str, Any], where: str, *, lower: bool = False) -> 
 def in_range(get: Callable[[Read], Any], bounds: dict[str, Any]) -> Predicate:
     """Whether what is read lies within the bounds; what is missing does not."""
     tests = [(_BOUNDS[word], bound) for word, bound in bounds.items()]
+    if len(tests) == 1:
+        (test, bound), *_ = tests
+        return lambda row: (value := get(row)) is not None and test(value, bound)
 
     def matches(row: Read) -> bool:
         value = get(row)

@@ -236,6 +236,11 @@ class Store:
         )
         return (Row(*row) for row in found)
 
+    def count(self, stream: int) -> int:
+        """How many records there are, without tombstones."""
+        query = f"SELECT count(*) FROM record_{stream} WHERE state <> {State.DELETED.value}"
+        return int(self._sql.execute(query).fetchone()[0])
+
     def rows_of(self, stream: int, keys: Iterable[str]) -> Iterator[Row]:
         """Rows of given keys in the order of their last change, without tombstones."""
         found = [

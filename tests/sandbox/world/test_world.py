@@ -107,6 +107,13 @@ class Mirror(RuleBasedStateMachine):
             assert one["properties"]["plant"]["pump"] == self.model[one["externalId"]]
 
     @invariant()
+    def a_count_counts_them(self) -> None:
+        for definition in ({"matchAll": {}}, None):  # the long way and the short one
+            body = {"aggregates": {"n": {"count": {}}}, "filter": definition}
+            found = self.world.aggregate("events", encode(body), self.now)
+            assert found == {"aggregates": {"n": {"count": len(self.model)}}}
+
+    @invariant()
     def a_sync_from_the_start_rebuilds_them(self) -> None:
         found: dict[str, str] = {}
         body: dict[str, Any] = {"initializeCursor": "9999w-ago", "limit": 2}
