@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -53,20 +53,34 @@ class Shell:
     sandbox: Running
     directory: Path
     form: str
-    options: Sequence[str] = ()
-    said: list[str] = field(default_factory=list)
+    options: Sequence[str] = ("--batch-records", "50", "--concurrency", "4")
+    default_directory: bool = False
 
     @property
-    def run_dir(self) -> Path:
-        return self.directory / "load"
+    def run_dir(self) -> Path | None:
+        return None if self.default_directory else self.directory / "load"
 
-    def start(self) -> "subprocess.Popen[bytes]":
-        path = self.directory / f"input.{self.form}"
+    @property
+    def where(self) -> Path:
+        """The run directory that there is."""
+        return self.run_dir or next((self.directory / ".cdf-upsert").glob(f"{STREAM}-*"))
+
+    @property
+    def path(self) -> Path:
+        return self.directory / f"input.{self.form}"
+
+    def start(self, *more: str, limit: int | None = None) -> "subprocess.Popen[bytes]":
+        """Begin a run; `limit` is the size in bytes that no file may exceed."""
+        path = self.path
         given = ["-"] if self.form.startswith("stdin") else [str(path)]
-        command = [sys.executable, "-m", "cdf_upsert", "load", STREAM, *given, "--run-dir", str(self.run_dir)]
-        with path.open("rb") as source, (self.directory / "said").open("ab") as said:
+        command = [sys.executable, "-m", "cdf_upsert", "load", STREAM, *given]
+        if self.run_dir is not None:
+            command += ["--run-dir", str(self.run_dir)]
+        if limit is not None:
+            command = ["sh", "-c", f'ulimit -f {limit // 512}; exec "$@"', "sh", *command]
+        with path.open("rb") as source, (self.directory / "said").open("wb") as said:
             return subprocess.Popen(
-                [*command, "--json", "--progress", "none", *self.options],
+                [*command, "--json", "--progress", "none", *self.options, *more],
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=said,
@@ -79,8 +93,15 @@ class Shell:
         output, _ = process.communicate(timeout=seconds)
         return process.returncode, json.loads(output) if output else {}
 
-    def run(self) -> tuple[int, dict]:
-        return self.end(self.start())
+    def run(self, *more: str) -> tuple[int, dict]:
+        return self.end(self.start(*more))
+
+    def sent(self, process: "subprocess.Popen[bytes]", requests: int) -> None:
+        """Wait until so many more requests are answered."""
+        goal = self.sandbox.traffic.count("upsert") + requests
+        while self.sandbox.traffic.count("upsert") < goal:
+            assert process.poll() is None, self.last_words()
+            time.sleep(0.001)  # It is another process, in real time.
 
     def kill(self, process: "subprocess.Popen[bytes]", dice: random.Random, requests: int) -> bool:
         """SIGKILL after some more requests and a moment; whether the load was still running."""
@@ -95,14 +116,15 @@ class Shell:
 
     def complete(self) -> bool:
         """Whether the load had come to its end before it was killed."""
-        return known_load(self.run_dir).state is LoadState.COMPLETE
+        return known_load(self.where).state is LoadState.COMPLETE
 
     def in_doubt(self) -> dict[Version, int]:
         """Keys and ordinals that may have landed without the journal knowing."""
-        with contextlib.closing(Store(self.run_dir / "journal.sqlite", read_only=True)) as store:
+        with contextlib.closing(Store(self.where / "journal.sqlite", read_only=True)) as store:
             return dict(store.state().in_doubt())
 
     def last_words(self) -> str:
+        """What the last run has said on standard error."""
         return (self.directory / "said").read_text()
 
 
