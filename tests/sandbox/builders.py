@@ -3,8 +3,12 @@
 from typing import Any
 
 import msgspec
+from hypothesis import HealthCheck, settings
 
 from cdf_upsert.sandbox.world import Operation, World
+
+# For laws: on a busy machine a slow example is no failure.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NOW = 1_700_000_000_000
 CONTAINER = {"type": "container", "space": "plant", "externalId": "pump"}

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdf_upsert.sandbox.flights import Flights
+from tests.sandbox.builders import patient
 
 
 def test_the_later_of_two_overlapping_writes_loses_the_shared_keys():
@@ -28,6 +29,7 @@ def test_a_write_that_began_before_the_other_was_answered_overlaps():
     assert flights.claim(flights.arrive(), "s", ["a"]) == frozenset()
 
 
+@patient
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.frozensets(st.sampled_from("abcd"))), max_size=60)
 )

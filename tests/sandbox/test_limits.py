@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from cdf_upsert.sandbox.limits import BUDGETS, WINDOW, Amounts, Budgets, Kind, Quotas
 from cdf_upsert.sandbox.world import Refusal
 from cdf_upsert.sandbox.world.templates import TEMPLATES
+from tests.sandbox.builders import patient
 
 LIVE = TEMPLATES["BasicLiveData"]
 
@@ -87,6 +88,7 @@ def spend(quotas: Quotas, amounts: Amounts, now: float) -> float | None:
     return None
 
 
+@patient
 @given(st.lists(st.tuples(st.floats(0, 300), st.integers(1, 60_000), st.integers(0, 20_000)), max_size=40))
 def test_a_quota_holds_in_any_ten_minutes(writes):
     """Whatever comes when, no window of ten minutes holds more than the quota, and what is refused is not counted."""

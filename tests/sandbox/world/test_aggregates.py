@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdf_upsert.sandbox.world import Refusal
-from tests.sandbox.builders import NOW, declared_world, encode, record, upsert
+from tests.sandbox.builders import NOW, declared_world, encode, patient, record, upsert
 
 
 def path(name: str) -> list[str]:
@@ -43,6 +43,7 @@ _RECORDS = st.lists(
 )
 
 
+@patient
 @given(_RECORDS)
 def test_metrics_are_those_of_arithmetic(values):
     """Count, min, max, sum and avg are what Python finds; of nothing there is no least and no average."""
@@ -64,6 +65,7 @@ def test_metrics_are_those_of_arithmetic(values):
             assert set(found) == {"all", "sum"}
 
 
+@patient
 @given(_RECORDS, st.integers(1, 3))
 def test_unique_values_are_counted_the_fullest_first(values, size):
     """Each value has its bucket with its count and its own aggregates; only the fullest are shown."""
@@ -84,6 +86,7 @@ def test_unique_values_are_counted_the_fullest_first(values, size):
     ]
 
 
+@patient
 @given(_RECORDS, st.sampled_from([1, 7, 2.5]))
 def test_number_histograms_cover_their_range(values, interval):
     """Buckets follow each other without a gap, each holds the values of its interval, and none is lost."""
@@ -97,6 +100,7 @@ def test_number_histograms_cover_their_range(values, interval):
         assert bucket["count"] == sum(start <= value < start + interval for value in have)
 
 
+@patient
 @given(_RECORDS, st.sampled_from(["1d", "1w", "1M", "1q", "1y"]))
 def test_calendar_histograms_follow_the_calendar(values, interval):
     """Each time falls into the day, the week from Monday, the month, the quarter or the year that it lies in."""

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from cdf_upsert.sandbox.world.checker import DATE, TIME, Checker, Fault
 from cdf_upsert.sandbox.world.definitions import Property, PropertyType
-from tests.sandbox.builders import TYPES, encode
+from tests.sandbox.builders import TYPES, encode, patient
 
 RELATION = {"space": "plant", "externalId": "n"}
 GOOD = {
@@ -184,6 +184,7 @@ def test_text_that_is_not_utf8_is_refused():
             )
 
 
+@patient
 @given(st.integers(0, 9999), st.integers(0, 13), st.integers(0, 32))
 def test_dates_are_those_of_the_calendar(year, month, day):
     """The pattern takes a date exactly when the calendar has it."""
@@ -196,6 +197,7 @@ def test_dates_are_those_of_the_calendar(year, month, day):
     assert (re.fullmatch(DATE, text) is not None) == exists
 
 
+@patient
 @given(st.integers(0, 25), st.integers(0, 61), st.integers(0, 61))
 def test_times_are_those_of_the_clock(hour, minute, second):
     """The pattern takes a time of day exactly when the clock has it."""

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdf_upsert.sandbox.world import Refusal, World
-from tests.sandbox.builders import CONTAINER, NOW, container, declared_world, encode, items, record, upsert
+from tests.sandbox.builders import (
+    CONTAINER,
+    NOW,
+    container,
+    declared_world,
+    encode,
+    items,
+    patient,
+    record,
+    upsert,
+)
 
 
 def path(name: str) -> list[str]:
@@ -192,6 +202,7 @@ _TREES = st.recursive(
 )
 
 
+@patient
 @given(_TREES)
 def test_a_short_way_finds_the_same_as_the_long_one(world, tree):
     """Filters that name keys are answered by key; the same filter hidden from that finds the same records."""

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdf_upsert.sandbox.world import Operation, Refusal
-from tests.sandbox.builders import CONTAINER, NOW, declared_world, encode, items, record, upsert, write
+from tests.sandbox.builders import (
+    CONTAINER,
+    NOW,
+    declared_world,
+    encode,
+    items,
+    patient,
+    record,
+    upsert,
+    write,
+)
 
 ALL = [{"source": CONTAINER, "properties": ["*"]}]
 DAY = 86_400_000
@@ -74,6 +84,7 @@ def test_units_are_not_converted_silently():
     assert "targetUnits" in refused(world, targetUnits={"unitSystemName": "SI"})
 
 
+@patient
 @given(
     st.lists(
         st.fixed_dictionaries({}, optional={"int64": st.integers(0, 3), "text": st.sampled_from("xyz")}),

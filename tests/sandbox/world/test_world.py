@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cdf_upsert.sandbox.world import Operation, World
-from tests.sandbox.builders import CONTAINER, NOW, declared_world, encode, items, record
+from tests.sandbox.builders import CONTAINER, NOW, declared_world, encode, items, patient, record
 
 _NAMES = st.sampled_from([f"r{n}" for n in range(6)] + ["ø.x", "a\\b", '"'])
 _VALUES = st.fixed_dictionaries(
@@ -128,7 +128,7 @@ class Mirror(RuleBasedStateMachine):
 
 
 TestMirror = Mirror.TestCase
-TestMirror.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+TestMirror.settings = settings(patient, max_examples=40, stateful_step_count=15)
 
 
 def test_a_world_that_is_closed_and_opened_is_the_same(tmp_path):
