@@ -98,7 +98,8 @@ class Journal:
         self._earlier_failures = opened.standing.again
         self._tidy = opened.standing.again == 0
         self._last_failed = -1
-        self._encoded: list[bytes] = []
+        self._under_way: dict[int, facts.Sent] = {}
+        self._facts: list[facts.Fact] = []
         self._lines: list[bytes] = []
         self._read: deque[Checkpoint] = opened.state.read
         self._total: int | None = None
@@ -147,8 +148,8 @@ class Journal:
             LoaderError: the journal cannot be written.
         """
         fact = facts.sent(batch, records)
-        encoded = facts.encode(fact)
-        await self._scribe.do(lambda: self._write(fact, encoded))
+        self._under_way[batch] = fact
+        await self._scribe.do(lambda: self._write(fact))
 
     async def settle(self, settlement: Settlement) -> None:
         """Write down final outcomes, and failed records into the failed file.
@@ -156,27 +157,14 @@ class Journal:
         Raises:
             LoaderError: the journal or the failed file cannot be written.
         """
-        ordinals = [record.ordinal for record in settlement.accepted]
-        ordinals += [record.ordinal for record in settlement.superseded]
-        ordinals += settlement.skipped
-        done = facts.spans_of(ordinals)
-        ordinals += [failed.ordinal for failed in settlement.failed]
-        fact = facts.Settled(
-            facts.spans_of(ordinals) if settlement.failed else done,
-            len(settlement.accepted),
-            len(settlement.superseded) + len(settlement.skipped),
-            settlement.closed,
-            [facts.sent(batch, records) for batch, records in settlement.opened],
-        )
-        encoded = facts.encode(fact)
+        fact, done = self._settled(settlement)
         heard = [(index, mark) for index, same in self._same.items() if (mark := same.latest)]
         kept = [(index, *mark) for index, same in self._same.items() if (mark := same.keep())]
 
         def work() -> None:
-            self._write(fact, encoded)
+            self._write(fact)
             for index, mark in heard:
-                latest = facts.Heard(index, *mark)
-                self._write(latest, facts.encode(latest))
+                self._write(facts.Heard(index, *mark))
             if kept:
                 self._store.begin()
                 self._store.add_heard(kept)
@@ -188,6 +176,23 @@ class Journal:
                 self._mark(settlement.accepted)
 
         await self._scribe.do(work)
+
+    def _settled(self, settlement: Settlement) -> tuple[facts.Settled, Sequence[facts.Span]]:
+        """What is settled, as a fact, and the ordinals of it that did not fail."""
+        opened = [facts.sent(batch, records) for batch, records in settlement.opened]
+        sent = None if settlement.closed is None else self._under_way.pop(settlement.closed, None)
+        self._under_way.update((one.batch, one) for one in opened)
+        accepted, others = settlement.accepted, [*settlement.superseded, *settlement.failed]
+        if sent is not None and len(accepted) == len(sent.keys) and not others and not settlement.skipped:
+            # All of the batch was accepted, as nearly always: its ordinals are known.
+            done = every = sent.spans
+        else:
+            ordinals = [record.ordinal for record in (*accepted, *settlement.superseded)]
+            ordinals += settlement.skipped
+            done = facts.spans_of(ordinals)
+            every = facts.spans_of([*ordinals, *(failed.ordinal for failed in settlement.failed)])
+        superseded = len(settlement.superseded) + len(settlement.skipped)
+        return facts.Settled(every, len(accepted), superseded, settlement.closed, opened), done
 
     def passed(self, checkpoint: Checkpoint) -> None:
         """All records before `checkpoint` have been read; written down with the next settlement."""
@@ -224,18 +229,17 @@ class Journal:
 
     # ------------------------------------------------------------------ what the journal's thread does
 
-    def _write(self, fact: facts.Fact, encoded: bytes) -> None:
+    def _write(self, fact: facts.Fact) -> None:
         self._state.apply(self._run.number, fact)
-        self._encoded.append(encoded)
+        self._facts.append(fact)
 
     def _commit(self) -> None:
         if (moved := self._state.move()) is not None:
-            self._write(moved, facts.encode(moved))
+            self._write(moved)
         if self._state.total is None and self._total is not None:
-            counted = facts.Counted(self._total)
-            self._write(counted, facts.encode(counted))
-        self._store.append(self._run.number, self._encoded)
-        self._encoded = []
+            self._write(facts.Counted(self._total))
+        self._store.append(self._run.number, self._facts)
+        self._facts = []
         if self._lines:
             if self._file.append(self._lines):
                 self._store.own_file(self._run.number, self._file.inode)

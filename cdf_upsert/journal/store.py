@@ -18,6 +18,7 @@ import msgspec
 from cdf_upsert.core.record import Key
 from cdf_upsert.errors import UsageError
 from cdf_upsert.journal.facts import (
+    Fact,
     Snapshot,
     State,
     decode_snapshot,
@@ -209,10 +210,10 @@ class Store:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def append(self, run: int, encoded: Sequence[bytes]) -> None:
+    def append(self, run: int, some: Sequence[Fact]) -> None:
         """Commit what is open, together with facts of run number `run`."""
-        if encoded:
-            entry = entry_of(encoded)
+        if some:
+            entry = entry_of(some)
             self._db.execute("INSERT INTO entry (run, facts) VALUES (?, ?)", (run, entry))
             self._logged += len(entry)
         if self._db.in_transaction:
