@@ -18,6 +18,7 @@ from cdf_upsert.core.events import (
     InputOpened,
     Notice,
     Outcome,
+    Paced,
     Retrying,
     Settled,
     Waiting,
@@ -89,13 +90,13 @@ class Stage:
     ) -> None:
         self.now = 0.0
         self.tally = Tally(0.0)
+        self.tally.hear(Paced(0.0, limit, None))
         self.screen = Screen(
             showing or Showing(),
             self.tally,
             stream,
             environment={"TERM": term},
             wall=lambda: DAWN + timedelta(seconds=self.now),
-            limit=lambda: limit,
         )
 
     def play(self, steps: list[Step]) -> None:

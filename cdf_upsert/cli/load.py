@@ -65,6 +65,7 @@ def load(
             show_envvar=False,
         ),
     ] = None,
+    quota: o.QuotaOption = None,
     timeout: Annotated[
         float,
         typer.Option(
@@ -168,6 +169,7 @@ def load(
                 batch_bytes=batch_bytes,
                 concurrency=concurrency or None,
                 max_rate=max_rate,
+                quota=o.quota_of(quota),
                 timeout=timeout,
                 patience=patience,
                 max_duration=max_duration,

@@ -24,7 +24,7 @@ from cdf_upsert.core.diagnosing import Diagnostic
 from cdf_upsert.core.framing import Position
 from cdf_upsert.core.pacing import Pacing, Policy
 from cdf_upsert.core.packing import Packer
-from cdf_upsert.core.quota import TEMPLATES
+from cdf_upsert.core.quota import TEMPLATES, Quota
 from cdf_upsert.core.record import Checker
 from cdf_upsert.core.report import Report, RunFacts, make_report, to_json
 from cdf_upsert.core.showing import Showing
@@ -50,8 +50,9 @@ from cdf_upsert.sources.reading import open_input
 DOCTOR_SECONDS = 20.0
 """How long a run that was refused may take to find out why."""
 
-CEILING = 15
-"""Requests at once that `auto` never passes: the write budget of one identity (published limits)."""
+CEILING, REQUESTS_PER_SECOND = 15, 30.0
+"""Requests at once that `auto` never passes, and requests a second: the write budget of one identity (published
+limits)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class LoadOptions:
     batch_bytes: int
     concurrency: int | None
     max_rate: float | None
+    quota: Quota | None
     timeout: float
     patience: float
     max_duration: float | None
@@ -186,14 +188,12 @@ class _Run:
         """
         loop = asyncio.get_running_loop()
         self._tally = Tally(loop.time(), self._total_bytes)
-        self._pacing = Pacing(Policy(concurrency=self._options.concurrency, ceiling=CEILING), loop.time())
         self._screen = Screen(
             self._options.showing,
             self._tally,
             redacted(sys.stderr, self._way.redactor),
             environment=os.environ,
             wall=lambda: datetime.now(UTC),
-            limit=lambda: self._pacing.state(loop.time()).limit,
         )
         with self._signals(loop), ticking(self._screen, loop):
             self._emit(events.Notice(loop.time(), self._journal.first_line))
@@ -232,13 +232,12 @@ class _Run:
                 return Ending(outcome_of(error), str(error), 0)
             except RefusedError as error:
                 return await self._with_cause(Ending(outcome_of(error), str(error), 0))
-            self._pacing = Pacing(self._pacing_policy(facts, dice.random()), loop.time())
             self._engine = Engine(
                 inputs=self._inputs,
                 standing=self._journal.standing,
                 checker=Checker(options.batch_bytes),
                 packer=Packer(options.batch_records, options.batch_bytes),
-                pacing=self._pacing,
+                pacing=Pacing(self._pacing_policy(facts, dice.random()), loop.time()),
                 stopping=Stopping(self._policy, loop.time()),
                 sender=client,
                 books=self._journal,
@@ -267,10 +266,13 @@ class _Run:
         return ending if cause is None else replace(ending, reason=cause)
 
     def _pacing_policy(self, facts: StreamFacts | None, jitter: float) -> Policy:
-        quota = None if facts is None or self._options.sandbox else TEMPLATES.get(facts.template)
+        quota = self._options.quota
+        if quota is None and facts is not None and not self._options.sandbox:
+            quota = TEMPLATES.get(facts.template)
         return Policy(
             concurrency=self._options.concurrency,
             ceiling=CEILING,
+            requests_per_second=None if self._way.is_local else REQUESTS_PER_SECOND,
             max_rate=self._options.max_rate,
             quota=quota,
             jitter=jitter,

@@ -12,6 +12,7 @@ from cdf_upsert.errors import UsageError
 
 if TYPE_CHECKING:
     from cdf_upsert.core.framing import Format
+    from cdf_upsert.core.quota import Quota
 
 
 class FormatChoice(StrEnum):
@@ -83,6 +84,16 @@ BatchBytes = Annotated[
         show_default="10MB",
     ),
 ]
+QuotaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quota",
+        help="What the stream takes, such as 170000/10m, where its template is not a published one.",
+        metavar="RECORDS/DURATION",
+        envvar="CDF_UPSERT_QUOTA",
+        show_envvar=False,
+    ),
+]
 ProgressOption = Annotated[
     Progress,
     typer.Option(
@@ -130,6 +141,20 @@ Verbose = Annotated[
         show_envvar=False,
     ),
 ]
+
+
+def quota_of(text: str | None) -> "Quota | None":
+    """What `--quota` names.
+
+    Raises:
+        UsageError: it names none.
+    """
+    from cdf_upsert.core.quota import parse_quota  # noqa: PLC0415  not for --help
+
+    try:
+        return None if text is None else parse_quota(text)
+    except ValueError as error:
+        raise UsageError(f"--quota: {error}") from None
 
 
 def showing(progress: Progress, log_format: LogFormat, *, quiet: bool, verbose: bool) -> Showing:

@@ -32,15 +32,7 @@ def plan(
             show_envvar=False,
         ),
     ] = None,
-    quota: Annotated[
-        str | None,
-        typer.Option(
-            help="What the stream takes, such as 170000/10m, where its template is not a published one.",
-            metavar="RECORDS/DURATION",
-            envvar="CDF_UPSERT_QUOTA",
-            show_envvar=False,
-        ),
-    ] = None,
+    quota: o.QuotaOption = None,
     json: Annotated[
         bool,
         typer.Option(
@@ -65,7 +57,7 @@ def plan(
                 batch_records=batch_records,
                 batch_bytes=batch_bytes,
                 max_rate=max_rate,
-                quota=quota,
+                quota=o.quota_of(quota),
                 json=json,
             )
         )

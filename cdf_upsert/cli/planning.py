@@ -16,12 +16,11 @@ from cdf_upsert.cli.wiring import Access, access
 from cdf_upsert.core.framing import Format, Frames, Position
 from cdf_upsert.core.packing import Packer
 from cdf_upsert.core.planning import Bounds, Plan, Surveyor, make_plan
-from cdf_upsert.core.quota import TEMPLATES, Quota, parse_quota
+from cdf_upsert.core.quota import TEMPLATES, Quota
 from cdf_upsert.core.rates import SAFETY
 from cdf_upsert.core.record import Checker
 from cdf_upsert.core.stream import StreamFacts
 from cdf_upsert.core.telling_plan import plan_data, plan_text
-from cdf_upsert.errors import UsageError
 from cdf_upsert.load.preflight import preflight
 from cdf_upsert.sources.reading import Input, open_input
 
@@ -44,7 +43,7 @@ class PlanOptions:
     batch_records: int
     batch_bytes: int
     max_rate: float | None
-    quota: str | None
+    quota: Quota | None
     json: bool
 
 
@@ -55,10 +54,9 @@ def run_plan(options: PlanOptions) -> int:
         LoaderError: an option, an input or the configuration is not usable, or the service refuses.
     """
     check_stream(options.stream)
-    quota = _quota(options.quota)
     inputs = [open_input(name, options.format) for name in input_names(options.inputs)]
     with access(options.target, sandbox=options.sandbox) as way:
-        plan = asyncio.run(_plan(options, way, inputs, quota))
+        plan = asyncio.run(_plan(options, way, inputs))
     if options.json:
         import orjson  # noqa: PLC0415  only then
 
@@ -70,19 +68,12 @@ def run_plan(options: PlanOptions) -> int:
     return 0
 
 
-def _quota(text: str | None) -> Quota | None:
-    try:
-        return None if text is None else parse_quota(text)
-    except ValueError as error:
-        raise UsageError(f"--quota: {error}") from None
-
-
 def _notice(text: str) -> None:
     if sys.stderr is not None:
         sys.stderr.write(text + "\n")
 
 
-async def _plan(options: PlanOptions, way: Access, inputs: Sequence[Input], quota: Quota | None) -> Plan:
+async def _plan(options: PlanOptions, way: Access, inputs: Sequence[Input]) -> Plan:
     async with way.client(options.stream, timeout=TIMEOUT, connections=1, patience=PATIENCE) as client:
         facts = await preflight(
             client.stream,
@@ -99,7 +90,7 @@ async def _plan(options: PlanOptions, way: Access, inputs: Sequence[Input], quot
     )
     read, failed = await _survey(inputs, Checker(options.batch_bytes), surveyor)
     bounds = Bounds(
-        quota=quota or TEMPLATES.get(facts.template),
+        quota=options.quota or TEMPLATES.get(facts.template),
         requests_per_second=REQUESTS_PER_SECOND * SAFETY,
         at_once=REQUESTS_AT_ONCE,
         max_rate=options.max_rate,

@@ -50,6 +50,15 @@ class Access:
     settings: Settings
     redactor: Redactor
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the service is on this machine: a stand-in for CDF, whose budgets nobody has published."""
+        return (
+            self.target.host == "localhost"
+            or self.target.host.startswith("127.")
+            or self.target.host == "::1"
+        )
+
     def client(self, stream: str, *, timeout: float, connections: int, patience: float) -> "Client":
         """A client for one stream."""
         from cdf_upsert.client import Client  # noqa: PLC0415  httpx is slow to import

@@ -11,6 +11,7 @@ from cdf_upsert.core.events import (
     Event,
     InputOpened,
     Notice,
+    Paced,
     Retrying,
     Settled,
     Waiting,
@@ -63,6 +64,12 @@ def _detail(event: Event) -> Diagnostic | None:
             return Diagnostic(
                 "wait", f"Waiting: {reason}{then}.", {"reason": reason, "seconds": seconds_left}
             )
+        case Paced(_, limit, pace, _, left):
+            told = f"{count(limit, 'request')} at once"
+            told += "" if pace is None else f", {pace:.3g} a second"
+            told += "" if left >= 1 else f", {left:.0%} of the quota left"
+            fields = {"limit": limit, "requestsPerSecond": pace, "quotaLeft": left}
+            return Diagnostic("pace", f"Sending up to {told}.", fields)
         case Retrying(_, records, reason, message, seconds):
             told = f"Trying {count(records, 'record')} again in {duration(seconds)}: {reason}"
             told += f" ({message})." if message else "."
@@ -87,6 +94,8 @@ def progress_diagnostic(view: View) -> Diagnostic:
         "secondsLeft": None if view.left is None else round(view.left, 1),
         "underWay": view.under_way,
         "limit": view.limit,
+        "requestsPerSecond": view.pace,
+        "throttledShare": round(view.throttled, 4),
         "wait": view.wait,
     }
     return Diagnostic("progress", f"{progress_line(view)}.", fields)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cdf_upsert.core.quota import Quota
 from cdf_upsert.core.record import Failed
 
 
@@ -84,6 +85,20 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Paced:
+    """From now on so many requests may be under way, and so many be sent a second (None: not bounded).
+
+    `quota` is what a window is believed to take, `quota_left` the share of the present one that is left.
+    """
+
+    at: float
+    limit: int
+    pace: float | None
+    quota: Quota | None = None
+    quota_left: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Retrying:
     """Records are to be tried again after `seconds`, because of `reason`."""
 
@@ -113,5 +128,5 @@ class Ended:
 
 
 Event = (
-    InputOpened | BlockRead | BatchSent | BatchReplied | Settled | Waiting | Retrying | Notice | Ended
+    InputOpened | BlockRead | BatchSent | BatchReplied | Settled | Waiting | Paced | Retrying | Notice | Ended
 )

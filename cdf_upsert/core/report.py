@@ -73,6 +73,15 @@ class LatencyReport(Struct, frozen=True):
     p99: float | None
 
 
+class PacingReport(Struct, frozen=True, rename="camel"):
+    """What was in force at the end, the share of 429, and the seconds that were waited, by reason."""
+
+    limit: int | None
+    requests_per_second: float | None
+    throttled_share: float
+    waited_seconds: dict[str, float]
+
+
 class KeyReport(Struct, frozen=True, rename="camel"):
     """A key in the words of the API."""
 
@@ -117,6 +126,7 @@ class Report(Struct, frozen=True, rename="camel"):
     records: RecordCounts
     requests: RequestCounts
     latency_seconds: LatencyReport
+    pacing: PacingReport
     failures: list[FailureReport]
     failed_file: str | None
 
@@ -177,6 +187,12 @@ def make_report(tally: Tally, facts: RunFacts) -> Report:
         ),
         requests=RequestCounts(tally.sent, tally.retried, tally.throttled, tally.nbytes, tally.wire_bytes),
         latency_seconds=LatencyReport(*(_latency(tally, percent) for percent in (50, 95, 99))),
+        pacing=PacingReport(
+            limit=None if tally.paced is None else tally.paced.limit,
+            requests_per_second=None if tally.paced is None else tally.paced.pace,
+            throttled_share=round(tally.throttled_share, 4),
+            waited_seconds={reason: round(seconds, 3) for reason, seconds in tally.waited.items()},
+        ),
         failures=[_failure(group) for group in tally.groups.most_common()],
         failed_file=None if facts.failed_file is None else utf8(facts.failed_file),
     )

@@ -117,6 +117,7 @@ class Stopping:
                 | events.BatchSent()
                 | events.BatchReplied()
                 | events.Waiting()
+                | events.Paced()
                 | events.Notice()
                 | events.Ended()
             ):

@@ -14,6 +14,7 @@ from cdf_upsert.core.events import (
     InputOpened,
     Notice,
     Outcome,
+    Paced,
     Retrying,
     Settled,
     Waiting,
@@ -107,6 +108,9 @@ class Tally:
         self.sent = self.retried = self.throttled = self.nbytes = self.wire_bytes = self.under_way = 0
         self.latencies = Latencies()
         self.groups = FailureGroups()
+        self.paced: Paced | None = None
+        self.waited: dict[str, float] = {}
+        """Seconds for which nothing could be sent, by reason."""
         self.waiting: Waiting | None = None
         """Why nothing is sent; None when something was sent since."""
         self.ended: Ended | None = None
@@ -126,11 +130,11 @@ class Tally:
                 self._read(event)
                 return
             case BatchSent():
+                self._wait_over(event.at)
                 self.sent += 1
                 self.retried += event.retry
                 self.nbytes += event.nbytes
                 self.under_way = event.under_way
-                self.waiting = None
             case BatchReplied():
                 self.wire_bytes += event.wire_bytes
                 self.under_way = event.under_way
@@ -147,15 +151,30 @@ class Tally:
                 for failed in event.failed:
                     self.groups.add(failed)
             case Waiting():
+                self._wait_over(event.at)
                 self.waiting = event
+            case Paced():
+                self.paced = event
             case Retrying() | Notice():
                 pass
             case Ended():
+                self._wait_over(event.at)
                 self.unsent = event.unsent
                 self.ended = event
             case _:
                 assert_never(event)
         self.heard_at = max(self.heard_at, event.at)
+
+    def _wait_over(self, now: float) -> None:
+        if self.waiting is not None:
+            reason = self.waiting.reason
+            self.waited[reason] = self.waited.get(reason, 0.0) + now - self.waiting.at
+            self.waiting = None
+
+    @property
+    def throttled_share(self) -> float:
+        """The share of 429 among the requests."""
+        return self.throttled / self.sent if self.sent else 0.0
 
     @property
     def seconds(self) -> float:

@@ -3,13 +3,18 @@
 from dataclasses import dataclass
 
 from cdf_upsert.core.events import Waiting
+from cdf_upsert.core.planning import Bounds, Work, remaining
 from cdf_upsert.core.tally import Tally
 from cdf_upsert.core.wording import clock, duration, rate
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a run stands at one moment. `rate` is in records accepted per second, lately; times in seconds."""
+    """How a run stands at one moment.
+
+    `rate` is in records accepted per second, lately; `limit` and `pace` are the requests that may be under way, and
+    be sent a second; `throttled` is the share of 429 among the replies; times in seconds.
+    """
 
     read: int
     accepted: int
@@ -21,11 +26,13 @@ class View:
     left: float | None
     under_way: int
     limit: int | None
+    pace: float | None
+    throttled: float
     wait: str | None
 
 
-def view_of(tally: Tally, now: float, limit: int | None = None) -> View:
-    """Look at a run; `limit` is how many requests may be under way at once."""
+def view_of(tally: Tally, now: float) -> View:
+    """Look at a run."""
     return View(
         read=tally.read,
         accepted=tally.accepted,
@@ -34,11 +41,27 @@ def view_of(tally: Tally, now: float, limit: int | None = None) -> View:
         rate=tally.recent_rate(now),
         elapsed=now - tally.started,
         share=tally.share(),
-        left=tally.seconds_left(now),
+        left=_left(tally, now),
         under_way=tally.under_way,
-        limit=limit,
+        limit=None if tally.paced is None else tally.paced.limit,
+        pace=None if tally.paced is None else tally.paced.pace,
+        throttled=tally.throttled_share,
         wait=None if tally.waiting is None else _wait(tally.waiting, now),
     )
+
+
+def _left(tally: Tally, now: float) -> float | None:
+    """Seconds that are left: by the speed so far, and not less than the quota's windows make it."""
+    by_speed, share = tally.seconds_left(now), tally.share()
+    if by_speed is None or not share or tally.paced is None or tally.paced.quota is None:
+        return by_speed
+    per_record = tally.nbytes / max(tally.accepted, 1)
+    records = round(tally.settled / share) - tally.settled
+    opens_in = None
+    if tally.waiting is not None and tally.waiting.until is not None:
+        opens_in = max(0.0, tally.waiting.until - now)
+    bounds = Bounds(quota=tally.paced.quota, left=tally.paced.quota_left, opens_in=opens_in)
+    return max(by_speed, remaining(Work(records, round(records * per_record), 0), bounds))
 
 
 def _wait(waiting: Waiting, now: float) -> str | None:
@@ -62,6 +85,8 @@ def progress_line(view: View) -> str:
         parts.append(f"{view.share:.0%} done")
     if view.left is not None:
         parts.append(f"{duration(view.left)} left")
+    if view.throttled:
+        parts.append(f"{view.throttled:.1%} throttled")
     if view.wait is not None:
         parts.append(f"waiting: {view.wait}")
     return ", ".join(parts)

@@ -129,6 +129,7 @@ class Engine:
         self._stalled = False
         self._halt: _Halt | None = None
         self._waiting: events.Waiting | None = None
+        self._paced: events.Paced | None = None
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -309,6 +310,7 @@ class Engine:
                 under_way=under_way,
             ),
         )
+        self._tell_pace(now)
         self._emit(
             events.BatchReplied(
                 now,
@@ -500,6 +502,16 @@ class Engine:
         ):
             self._emit(told)
         self._waiting = told
+
+    def _tell_pace(self, now: float) -> None:
+        """Emit what is in force when it has changed."""
+        state = self._pacing.state(now)
+        # In steps of a twentieth: what is left changes with each request.
+        left = 1.0 if state.quota_left is None else round(state.quota_left * 20) / 20
+        paced = events.Paced(now, state.limit, state.pace, state.quota, left)
+        if self._paced is None or replace(paced, at=self._paced.at) != self._paced:
+            self._paced = paced
+            self._emit(paced)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)

@@ -46,7 +46,6 @@ class Screen:
         stream: standard error, None when that is closed.
         environment: the variables of the process; `TERM` is asked for.
         wall: tells the time of day, for the lines of the log.
-        limit: tells how many requests may be under way at once.
 
     """
 
@@ -58,13 +57,11 @@ class Screen:
         *,
         environment: Mapping[str, str],
         wall: Callable[[], datetime],
-        limit: Callable[[], int] | None = None,
     ) -> None:
         self._showing = showing
         self._tally = tally
         self._output = Output(stream)
         self._wall = wall
-        self._limit = limit
         self._form = form_of(showing, is_terminal=self._output.isatty(), term=environment.get("TERM", ""))
         self._line_at = next_line_at(tally.started, tally.started)
         self._bar: Bar | None = None
@@ -142,7 +139,7 @@ class Screen:
                 self._output.line(line)
 
     def _view(self, now: float) -> View:
-        return view_of(self._tally, now, None if self._limit is None else self._limit())
+        return view_of(self._tally, now)
 
 
 def _a_bar(output: Output, view: Callable[[float], View]) -> "Bar":

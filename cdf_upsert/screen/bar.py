@@ -82,6 +82,10 @@ def draw(view: View, width: int, *, ascii_only: bool) -> Text:
     requests = count(view.limit or view.under_way, "request")
     of_limit = "" if view.limit is None else f"{view.under_way} of "
     text.append(f"  {of_limit}{requests} under way", "dim")
+    if view.pace is not None:
+        text.append(f", {view.pace:.3g}/s", "dim")
+    if view.throttled:
+        text.append(f", {view.throttled:.1%} throttled", "dim")
     if view.wait is not None:
         text.append(f"\nWaiting: {one_line(view.wait)}", "yellow")
     return text

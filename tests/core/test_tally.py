@@ -240,3 +240,17 @@ def test_a_wait_ends_with_the_next_request():
     assert tally.waiting is not None
     tally.hear(BatchSent(300, 1, 1, retry=True, under_way=1))
     assert tally.waiting is None
+
+
+def test_waits_are_summed_by_reason():
+    """Each wait lasts until something is sent, another one begins, or the run ends."""
+    tally = Tally(0.0)
+    for event in (
+        Waiting(1.0, "quota spent", 9.0),
+        Waiting(4.0, "the service asked to wait", 6.0),
+        BatchSent(6.0, 1, 1, retry=False, under_way=1),
+        Waiting(7.0, "quota spent", None),
+        Ended(9.5, Outcome.COMPLETE, "", 0),
+    ):
+        tally.hear(event)
+    assert tally.waited == {"quota spent": 5.5, "the service asked to wait": 2.0}
