@@ -10,7 +10,8 @@ from cdf_upsert.cli.options import TargetFlags
 
 def doctor(
     stream: Annotated[
-        str | None, typer.Argument(help="The stream that is to be loaded into.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[STREAM]", help="The stream that is to be loaded into.", show_default=False),
     ] = None,
     *,
     project: o.Project = None,
@@ -21,7 +22,12 @@ def doctor(
     sandbox: o.Sandbox = False,
     json: Annotated[
         bool,
-        typer.Option("--json", help="Write the checks to standard output as JSON.", envvar="CDF_UPSERT_JSON"),
+        typer.Option(
+            "--json",
+            help="Write the checks to standard output as JSON.",
+            envvar="CDF_UPSERT_JSON",
+            show_envvar=False,
+        ),
     ] = False,
 ) -> None:
     """Find out why loading does not work: configuration, sign-in, project, stream, permissions, room.

@@ -31,7 +31,9 @@ def see_usable(path: Path | None, inputs: Sequence[str]) -> None:
 def put(text: str, path: Path) -> str | None:
     """Put a report into a file; why that cannot be done, as a sentence."""
     try:
-        path.write_text(f"{text}\n")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(f"{text}\n")
     except OSError as error:
         return f"The report cannot be written to {path} ({error.strerror}): name another place with --report."
     return None

@@ -25,6 +25,7 @@ def runs(
             metavar="DIR",
             help="Look at this run directory only.",
             envvar="CDF_UPSERT_RUN_DIR",
+            show_envvar=False,
             show_default=False,
         ),
     ] = None,

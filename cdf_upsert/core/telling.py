@@ -95,7 +95,7 @@ def told(report: Report) -> tuple[list[FailureReport], str | None]:
     if not rest:
         return shown, None
     records = count(sum(failure.count for failure in rest), "record")
-    return shown, f"and {records} with {count(len(rest), 'other message')}: see the report."
+    return shown, f"and {records} with {count(len(rest), 'other message')}; the report has them all."
 
 
 def failure_lines(report: Report) -> list[str]:

@@ -236,7 +236,7 @@ class Journal:
     def _commit(self) -> None:
         if (moved := self._state.move()) is not None:
             self._write(moved)
-        if self._state.total is None and self._total is not None:
+        if self._total is not None and self._total != self._state.total:
             self._write(facts.Counted(self._total))
         self._store.append(self._run.number, self._facts)
         self._facts = []

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cdf_upsert.core.events import Outcome
-from cdf_upsert.core.standing import Standing
+from cdf_upsert.core.standing import Checkpoint, Standing
 from cdf_upsert.errors import UsageError
 from cdf_upsert.journal import cases, facts
 from cdf_upsert.journal.books import Journal, Opened, instant
@@ -109,7 +109,8 @@ class _Directory:
                 state.settled.remove(ordinal)
             standing = Standing(
                 run=run.number,
-                start=state.checkpoint,
+                # What can be read only once is read from its beginning: every byte of it is compared.
+            start=Checkpoint() if plan.streamed else state.checkpoint,
                 settled=state.ranges(),
                 in_doubt=state.in_doubt(),
                 already_accepted=already,

@@ -275,7 +275,7 @@ def test_many_groups_are_not_all_told():
     failures = [a_failure(letter * (i + 1), ordinal=i) for i, letter in enumerate(letters)]
     lines = failure_lines(a_report(Settled(100, failed=[*failures, failures[0]])))
     assert len(lines) == 21
-    assert lines[-1] == "  and 2 records with 2 other messages: see the report."
+    assert lines[-1] == "  and 2 records with 2 other messages; the report has them all."
 
 
 def test_what_a_terminal_would_obey_is_written_out():

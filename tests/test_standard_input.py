@@ -1,0 +1,41 @@
+"""A load from standard input goes on only on the same bytes, and reads all of them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.records import make_text
+
+
+def load(directory: Path, texts: list[bytes]) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "cdf_upsert", "load", "events", "-", "--sandbox", "--run-dir", "run"],
+        cwd=directory,
+        input=b"".join(text + b"\n" for text in texts),
+        capture_output=True,
+        timeout=60,
+    )
+    return done.returncode, done.stderr.decode()
+
+
+def test_records_behind_what_an_earlier_run_has_read_are_loaded(tmp_path):
+    """After a run that read one record to the end and failed it, more records on the same pipe are not passed over."""
+    bad = b'{"space":"s","externalId":"bad"}'
+    assert load(tmp_path, [bad])[0] == 3
+    code, said = load(tmp_path, [bad, *(make_text(str(i), i) for i in range(50))])
+    assert code == 3, said
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["records"]["accepted"] == 50, said
+    assert report["records"]["read"] == 51, said
+
+
+def test_other_bytes_are_refused_before_anything_is_sent(tmp_path):
+    """A pipe that ends before the earlier run's end, or differs from it, ends with 2 and sends nothing."""
+    bad = b'{"space":"s","externalId":"bad"}'
+    good = [make_text(str(i), i) for i in range(50)]
+    assert load(tmp_path, [bad, *good])[0] == 3
+    for other in ([bad, *good[:-1]], [bad.replace(b"bad", b"bat"), *good]):
+        code, said = load(tmp_path, other)
+        assert code == 2, said
+        assert "is not what it was in the earlier run" in said
