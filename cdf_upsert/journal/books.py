@@ -4,10 +4,9 @@ import contextlib
 import errno
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +20,6 @@ from cdf_upsert.journal.failures import FailedFile, line_of, mark_of, marked
 from cdf_upsert.journal.lock import Lock
 from cdf_upsert.journal.names import REPORT
 from cdf_upsert.journal.same import SameBytes
-from cdf_upsert.journal.scribe import Scribe
 from cdf_upsert.journal.store import FailedRow, Run, Store
 
 AGAIN_BYTES = 1_000_000
@@ -104,7 +102,7 @@ class Journal:
         self._read: deque[Checkpoint] = opened.state.read
         self._total: int | None = None
         self._closed = False
-        self._scribe = Scribe(self._commit, self._store.roll_back, self._told)
+        self._error: OSError | sqlite3.Error | None = None
 
     @property
     def name(self) -> str:
@@ -133,9 +131,8 @@ class Journal:
         """The failed records of the earlier runs, some at a time, in input order."""
         after = -1
         while True:
-            rows = await self._scribe.do(
-                partial(self._store.failed_before, self._run.number, after, AGAIN_BYTES)
-            )
+            with self._guarded():
+                rows = self._store.failed_before(self._run.number, after, AGAIN_BYTES)
             if not rows:
                 return
             after = rows[-1][0]
@@ -149,7 +146,9 @@ class Journal:
         """
         fact = facts.sent(batch, records)
         self._under_way[batch] = fact
-        await self._scribe.do(lambda: self._write(fact))
+        with self._guarded():
+            self._write(fact)
+            self._commit()
 
     async def settle(self, settlement: Settlement) -> None:
         """Write down final outcomes, and failed records into the failed file.
@@ -158,24 +157,16 @@ class Journal:
             LoaderError: the journal or the failed file cannot be written.
         """
         fact, done = self._settled(settlement)
-        heard = [(index, mark) for index, same in self._same.items() if (mark := same.latest)]
-        kept = [(index, *mark) for index, same in self._same.items() if (mark := same.keep())]
-
-        def work() -> None:
+        with self._guarded():
             self._write(fact)
-            for index, mark in heard:
-                self._write(facts.Heard(index, *mark))
-            if kept:
-                self._store.begin()
-                self._store.add_heard(kept)
+            self._hear()
             if self._earlier_failures:
                 self._settle_again(done)
             if settlement.failed:
                 self._fail(settlement.failed)
             if self._failures:
                 self._mark(settlement.accepted)
-
-        await self._scribe.do(work)
+            self._commit()
 
     def _settled(self, settlement: Settlement) -> tuple[facts.Settled, Sequence[facts.Span]]:
         """What is settled, as a fact, and the ordinals of it that did not fail."""
@@ -210,8 +201,9 @@ class Journal:
         Raises:
             LoaderError: the journal or the failed file cannot be written.
         """
-        if self._scribe.error is None:
-            self._scribe.do_now(lambda: self._end(outcome, reason, now))
+        if self._error is None:
+            with self._guarded():
+                self._end(outcome, reason, now)
             return
         with contextlib.suppress(OSError, sqlite3.Error):
             self._tidy_file()
@@ -221,13 +213,36 @@ class Journal:
         if self._closed:
             return
         self._closed = True
-        self._scribe.stop()
         self._file.close()
         with contextlib.suppress(sqlite3.Error):  # The write-ahead log stays, and is read by the next run.
             self._store.close()
         self._lock.release()
 
-    # ------------------------------------------------------------------ what the journal's thread does
+    # ------------------------------------------------------------------ writing
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Errors of the disk become sentences. After one nothing is written any more.
+
+        What the memory knows and what is written down may differ from then on.
+        """
+        if self._error is not None:
+            raise self._told(self._error)
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            self._error = error
+            self._store.roll_back()
+            raise self._told(error) from error
+
+    def _hear(self) -> None:
+        """Write down what was read of inputs that can be read only once."""
+        for index, same in self._same.items():
+            if (latest := same.latest) is not None:
+                self._write(facts.Heard(index, *latest))
+            if (kept := same.keep()) is not None:
+                self._store.begin()
+                self._store.add_heard(index, kept)
 
     def _write(self, fact: facts.Fact) -> None:
         self._state.apply(self._run.number, fact)
@@ -281,6 +296,7 @@ class Journal:
         if self._file.inode is not None:
             self._store.own_file(self._run.number, self._file.inode)
         self._store.end_run(self._run.number, instant(now), outcome, reason)
+        self._commit()
         self._store.fold(self._state)
 
     def _tidy_file(self) -> None:
@@ -288,18 +304,14 @@ class Journal:
             self._file.rewrite(marked(*line) for line in self._store.failed_lines())
             self._tidy = True
 
-    def _told(self, error: Exception) -> Exception:
-        """An error of the disk as a sentence for the user; any other one as it is."""
-        path = self._store.path
-        match error:
-            case OSError():
-                path, why = self.failed_path, error.strerror or str(error)
-                full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-            case sqlite3.Error():
-                why = str(error)
-                full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
-            case _:
-                return error
+    def _told(self, error: OSError | sqlite3.Error) -> LoaderError:
+        """An error of the disk as a sentence for the user."""
+        if isinstance(error, OSError):
+            path, why = self.failed_path, error.strerror or str(error)
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        else:
+            path, why = self._store.path, str(error)
+            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
         mend = "make room there" if full else "check the disk and the permissions"
         return LoaderError(
             f"{path} cannot be written ({why}): {mend}, then give the same command again to go on."

@@ -110,7 +110,7 @@ class _Directory:
             standing = Standing(
                 run=run.number,
                 # What can be read only once is read from its beginning: every byte of it is compared.
-            start=Checkpoint() if plan.streamed else state.checkpoint,
+                start=Checkpoint() if plan.streamed else state.checkpoint,
                 settled=state.ranges(),
                 in_doubt=state.in_doubt(),
                 already_accepted=already,

@@ -33,6 +33,8 @@ VERSION = 1
 
 _APPLICATION = 0x63646675  # "cdfu", SQLite's `application_id`.
 
+_WAL_PAGES = 4000  # 16 MB: only when the log is so long is the disk waited for.
+
 _FOLD_BYTES = 1_000_000  # Entries of more than this, and of eight times the snapshot, are folded.
 
 _TABLES = f"""
@@ -98,7 +100,7 @@ class Store:
         if not read_only:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
-        self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(uri, uri=True, isolation_level=None)
         self._logged = 0
         self._folded = 0
         try:
@@ -125,6 +127,7 @@ class Store:
             if not read_only:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
                 if (found := self._one("PRAGMA quick_check(1)")) != "ok":
                     raise DamagedError(str(found))
         except sqlite3.DatabaseError as error:
@@ -324,9 +327,9 @@ class Store:
 
     # ------------------------------------------------------------------ inputs that can be read only once
 
-    def add_heard(self, marks: Iterable[tuple[int, int, int]]) -> None:
-        """Keep (input, length, checksum) of what was read."""
-        self._db.executemany("INSERT INTO heard VALUES (?, ?, ?)", marks)
+    def add_heard(self, index: int, mark: tuple[int, int]) -> None:
+        """Keep the length and the checksum of what was read of input number `index`."""
+        self._db.execute("INSERT INTO heard VALUES (?, ?, ?)", (index, *mark))
 
     def heard(self, index: int) -> list[tuple[int, int]]:
         """(length, checksum) of input number `index`, from short to long."""

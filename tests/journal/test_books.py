@@ -203,44 +203,6 @@ def reopened(runner: asyncio.Runner, plan, directory: Path, model: Model, deaths
     return journal
 
 
-def test_settlements_that_come_together_are_committed_together(tmp_path: Path) -> None:
-    """Calls at the same time all come back, each with its own outcome written down."""
-    plan = make_plan(make_input(tmp_path))
-
-    async def all_at_once(journal: Journal) -> None:
-        await asyncio.gather(*(journal.intend(i + 1, [RECORDS[i]]) for i in range(20)))
-        await asyncio.gather(
-            *(journal.settle(Settlement([RECORDS[i]], closed=i + 1)) for i in range(0, 20, 2))
-        )
-
-    journal = open_run(plan, tmp_path / "load")
-    asyncio.run(all_at_once(journal))
-    journal.close()
-    journal = open_run(plan, tmp_path / "load")
-    assert list(journal.standing.settled) == list(range(0, 20, 2))
-    assert set(journal.standing.in_doubt.values()) <= set(range(1, 20, 2))
-    journal.close()
-
-
-def test_a_caller_that_gives_up_waiting_loses_nothing(tmp_path: Path) -> None:
-    """A settlement is written down although who waited for it was cancelled, and the journal goes on."""
-    plan = make_plan(make_input(tmp_path))
-
-    async def cancelled(journal: Journal) -> None:
-        task = asyncio.ensure_future(journal.settle(Settlement([RECORDS[0]])))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await journal.settle(Settlement([RECORDS[1]]))
-
-    journal = open_run(plan, tmp_path / "load")
-    asyncio.run(cancelled(journal))
-    journal.close()
-    journal = open_run(plan, tmp_path / "load")
-    assert list(journal.standing.settled) == [0, 1]
-    journal.close()
-
-
 def entries_in(directory: Path) -> int:
     with contextlib.closing(sqlite3.connect(directory / "journal.sqlite")) as db:
         return int(db.execute("SELECT count(*) FROM entry").fetchone()[0])

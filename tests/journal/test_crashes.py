@@ -1,15 +1,12 @@
 """Engine and journal together, stopped at any point: before and after an intent, a landing, a reply, a settlement."""
 
-import asyncio
 import json
 import random
-import selectors
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,31 +21,7 @@ from cdf_upsert.journal import Identity, Journal
 from tests.journal.making import FAST, NOW, copied, make_input, make_plan, open_run
 from tests.load.harness import Fault, MemoryInput, Service, run_engine
 from tests.records import make_text
-from tests.virtual_time import VirtualLoop
-
-
-class PatientSelector(selectors.SelectSelector):
-    """Passes the time instead of waiting, but for the journal's thread, which works in real time."""
-
-    loop: "PatientLoop"
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        if self.loop.writing and (timeout is None or timeout > 0):
-            return super().select(None)
-        assert timeout is not None, "every task waits for something that nobody will do"
-        self.loop.passed += max(timeout, 0.0)
-        return super().select(0)
-
-
-class PatientLoop(VirtualLoop):
-    """Virtual time that stands still while `writing` calls of the journal are under way."""
-
-    def __init__(self) -> None:
-        self.writing = 0
-        self.passed = 1000.0
-        selector = PatientSelector()
-        selector.loop = self
-        asyncio.SelectorEventLoop.__init__(self, selector)
+from tests.virtual_time import run
 
 
 @dataclass
@@ -73,39 +46,23 @@ class Witness:
         service.landed = keep
 
     def again(self) -> AsyncIterator[Sequence[Again]]:
-        return self._patiently(self._journal.again())
+        return self._journal.again()
 
     async def intend(self, batch: int, records: Sequence[Record]) -> None:
         self._keep("before an intent")
-        await self._wait(self._journal.intend(batch, records))
+        await self._journal.intend(batch, records)
         self.intended |= {record.ordinal for record in records}
         self._keep("after an intent")
 
     async def settle(self, settlement: Settlement) -> None:
         self._keep("before a settlement")
-        await self._wait(self._journal.settle(settlement))
+        await self._journal.settle(settlement)
         # Parts are known to the journal by the settlement that opens them.
         self.intended |= {record.ordinal for _, records in settlement.opened for record in records}
         self._keep("after a settlement")
 
     def passed(self, checkpoint: Checkpoint) -> None:
         self._journal.passed(checkpoint)
-
-    async def _wait(self, work):
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, PatientLoop)
-        loop.writing += 1
-        try:
-            return await work
-        finally:
-            loop.writing -= 1
-
-    async def _patiently(self, some) -> AsyncIterator[Sequence[Again]]:
-        while True:
-            try:
-                yield await self._wait(anext(some))
-            except StopAsyncIteration:
-                return
 
 
 class WatchedService(Service):
@@ -236,18 +193,17 @@ class World:
         return directory, journal, service
 
     def _go(self, journal: Journal, service: WatchedService, keep: Callable[[str], None]) -> Tally:
-        with asyncio.Runner(loop_factory=PatientLoop) as runner:
-            done = runner.run(
-                run_engine(
-                    [self.case.input()],
-                    service,
-                    books=Witness(journal, service, keep),  # type: ignore[arg-type]
-                    standing=journal.standing,
-                    batch_records=self.case.batch_records,
-                    concurrency=self.case.concurrency,
-                    seed=self.case.seed,
-                )
+        done = run(
+            run_engine(
+                [self.case.input()],
+                service,
+                books=Witness(journal, service, keep),  # type: ignore[arg-type]
+                standing=journal.standing,
+                batch_records=self.case.batch_records,
+                concurrency=self.case.concurrency,
+                seed=self.case.seed,
             )
+        )
         assert done.ending.outcome is Outcome.COMPLETE
         journal.finish(Outcome.FAILURES if journal.failures else Outcome.COMPLETE, "", NOW)
         journal.close()
