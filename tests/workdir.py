@@ -177,10 +177,10 @@ class Workdir:
         return self._run(["sh", "-c", script], ["bash", "-c", defined + script], b"", more)
 
     @contextmanager
-    def start(self, *arguments: str, **more: str) -> Iterator[Started]:
-        """Start `cdf-upsert`; it is gone at the end of the block."""
+    def start(self, *arguments: str, before: str = "", **more: str) -> Iterator[Started]:
+        """Start `cdf-upsert`, in a shell that has done `before`; it is gone at the end of the block."""
         process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            ["bash", "-c", f'{before}\nexec "$@"', "bash", *COMMAND, *arguments],
             cwd=self.path,
             env=self.environment | more,
             stdin=subprocess.PIPE,

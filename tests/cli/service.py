@@ -23,7 +23,26 @@ def variables_of(sandbox: Running) -> dict[str, str]:
 
 
 STREAM = {"externalId": "demo", "createdFromTemplate": "BasicLiveData", "type": "Mutable"}
+TOKEN = "a-given-token"
 ACCEPTED = reply(202)
+
+
+def inspected(*access: str) -> Answer:
+    """What the service tells of a token that opens project acme with this access, such as `streamsAcl:READ`."""
+    capabilities = [
+        {acl: {"actions": [action], "scope": {"all": {}}}, "projectScope": {"projects": ["acme"]}}
+        for acl, action in (one.split(":") for one in access)
+    ]
+    told = {
+        "subject": "you",
+        "projects": [{"projectUrlName": "acme", "groups": [1]}],
+        "capabilities": capabilities,
+    }
+    return reply(200, json.dumps(told).encode())
+
+
+READ = ("streamsAcl:READ", "streamRecordsAcl:READ", "dataModelsAcl:READ", "projectsAcl:LIST")
+WRITE = (*READ, "streamRecordsAcl:WRITE")
 
 
 @dataclass(frozen=True)
@@ -35,7 +54,7 @@ class Service:
     @property
     def variables(self) -> dict[str, str]:
         """The variables that make it the target."""
-        return {"CDF_URL": self.heard.url, "CDF_PROJECT": "acme", "LOGIN_FLOW": "token", "CDF_TOKEN": "t"}
+        return {"CDF_URL": self.heard.url, "CDF_PROJECT": "acme", "LOGIN_FLOW": "token", "CDF_TOKEN": TOKEN}
 
     @property
     def upserts(self) -> list[Asked]:
@@ -53,9 +72,29 @@ class Service:
         return [json.loads(body)["items"] for body in self.bodies]
 
 
-def mutable_stream(upsert: Callable[[Asked], Answer] = lambda _: ACCEPTED) -> Callable[[Asked], Answer]:
-    """Answer as a service with one mutable stream: `upsert` has the answer to each upsert."""
-    return lambda asked: reply(200, json.dumps(STREAM).encode()) if asked.method == "GET" else upsert(asked)
+def stream_that(**facts: Any) -> Answer:
+    """The service's facts of the stream, but for what differs."""
+    return reply(200, json.dumps(STREAM | facts).encode())
+
+
+MUTABLE = stream_that()
+MAY_WRITE = inspected(*WRITE)
+
+
+def mutable_stream(
+    upsert: Callable[[Asked], Answer] = lambda _: ACCEPTED,
+    *,
+    stream: Answer = MUTABLE,
+    inspect: Answer = MAY_WRITE,
+) -> Callable[[Asked], Answer]:
+    """Answer as a service with one stream: `upsert` has the answer to each upsert."""
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method != "GET":
+            return upsert(asked)
+        return inspect if asked.target.endswith("/token/inspect") else stream
+
+    return answer
 
 
 def refusal(status: int, message: str) -> Answer:

@@ -5,7 +5,7 @@ import json
 from random import Random
 
 from cdf_upsert.sandbox.serve import Options, running
-from tests.cli.service import ACCEPTED, mutable_stream, refusal, service, variables_of
+from tests.cli.service import ACCEPTED, TOKEN, mutable_stream, refusal, service, variables_of
 from tests.loopback import Asked
 from tests.records import make_text
 from tests.workdir import Workdir
@@ -42,7 +42,7 @@ def test_a_full_request_is_what_the_service_takes(alone: Workdir) -> None:
             assert asked.target == "/api/v1/projects/acme/streams/demo/records/upsert"
             assert asked.headers["content-encoding"] == "gzip"
             assert asked.headers["content-type"] == "application/json"
-            assert asked.headers["authorization"] == "Bearer t"
+            assert asked.headers["authorization"] == f"Bearer {TOKEN}"
             assert asked.headers["user-agent"].startswith("cdf-upsert/")
 
 

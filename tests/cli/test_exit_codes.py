@@ -1,11 +1,11 @@
 """Exit codes, as scripts rely on them; those of signals are in test_signals.py."""
 
-import json
+from collections.abc import Callable
 
 import pytest
 
-from tests.cli.service import ACCEPTED, STREAM, mutable_stream, refusal, service
-from tests.loopback import Answer, reply
+from tests.cli.service import READ, inspected, mutable_stream, refusal, service, stream_that
+from tests.loopback import Answer, Asked
 from tests.records import make_text
 from tests.workdir import Workdir
 
@@ -13,39 +13,42 @@ GOOD = b"\n".join(make_text(f"k{i}", i) for i in range(10))
 BROKEN = GOOD + b"\n{}\n{}\n{}\n"
 
 
-def stream_that(**facts: object) -> Answer:
-    return reply(200, json.dumps(STREAM | facts).encode())
-
-
 FULL = {"limits": {"maxRecordsTotal": {"provisioned": 5_000_000, "consumed": 5_000_000}}}
+EXPIRED = refusal(401, "token expired")
+FORBIDDEN = refusal(403, "no access")
+UNKNOWN = refusal(404, "no such stream")
 
 
 @pytest.mark.parametrize(
-    ("stream", "upsert", "said"),
+    ("answers", "said"),
     [
-        (refusal(401, "token expired"), None, ["refuses the token", "token expired", "cdf-upsert doctor"]),
-        (stream_that(), refusal(401, "token expired"), ["refuses the token", "cdf-upsert doctor"]),
-        (stream_that(), refusal(403, "no access"), ["streamRecordsAcl:WRITE"]),
-        (refusal(403, "no access"), refusal(403, "no access"), ["streamRecordsAcl:WRITE"]),
-        (refusal(404, "no such stream"), None, ["demo", "does not exist"]),
-        (stream_that(type="Immutable"), None, ["demo", "immutable"]),
-        (stream_that(settings=FULL), None, ["demo is full", "5,000,000 of 5,000,000 records"]),
+        (mutable_stream(stream=EXPIRED, inspect=EXPIRED), ["token expired"]),
+        (mutable_stream(lambda _: EXPIRED, inspect=EXPIRED), ["token expired"]),
+        (mutable_stream(lambda _: FORBIDDEN, inspect=inspected(*READ)), ["streamRecordsAcl:WRITE"]),
+        (
+            mutable_stream(lambda _: FORBIDDEN, stream=FORBIDDEN, inspect=inspected()),
+            ["streamRecordsAcl:WRITE"],
+        ),
+        (mutable_stream(stream=UNKNOWN), ["There is no stream demo in project acme"]),
+        (mutable_stream(stream=stream_that(type="Immutable")), ["demo", "immutable"]),
+        (
+            mutable_stream(stream=stream_that(settings=FULL)),
+            ["demo is full", "5,000,000 of 5,000,000 records"],
+        ),
     ],
-    ids=["401 first", "401 later", "403 later", "403 twice", "404", "immutable", "full"],
+    ids=["401 first", "401 later", "403 later", "403 for all", "404", "immutable", "full"],
 )
 def test_what_is_refused_for_all_ends_in_4(
-    stream: Answer, upsert: Answer | None, said: list[str], alone: Workdir
+    answers: Callable[[Asked], Answer], said: list[str], alone: Workdir
 ) -> None:
-    """Credentials, permission or stream: one sentence says what to do, and nothing is called failed."""
-    with service(lambda asked: stream if asked.method == "GET" else upsert or ACCEPTED) as served:
+    """Credentials, permission or stream: one sentence says what to do, and no record is called failed."""
+    with service(answers) as served:
         alone.write("a.ndjson", GOOD)
         done = alone.run("load", "demo", "a.ndjson", "--json", **served.variables).exits(4).says(*said)
-        assert upsert is not None or served.bodies == []
-        report = done.report
-        assert (report["outcome"], report["exitCode"]) == ("refused", 4)
-        records = report["records"]
-        assert records["read"] == records["unsent"], "nobody's record is at fault"
-        assert not list(alone.path.glob("**/failed.ndjson"))
+    report = done.report
+    assert (report["outcome"], report["exitCode"]) == ("refused", 4)
+    assert report["records"]["read"] == report["records"]["unsent"]
+    assert not list(alone.path.glob("**/failed.ndjson"))
 
 
 def test_too_many_failures_end_in_5(alone: Workdir) -> None:
@@ -72,7 +75,9 @@ def test_too_long_a_run_ends_in_5(alone: Workdir) -> None:
     """`--max-duration` stops the run in good order, whatever is still to be read."""
     with (
         service(mutable_stream()) as served,
-        alone.start("load", "demo", "--json", "--max-duration", "1s", **served.variables) as load,
+        alone.start(
+            "load", "demo", "--json", "--max-duration", "1s", "--linger", "0", **served.variables
+        ) as load,
     ):
         load.feed(GOOD + b"\n")
         load.hears("1.0 s, as --max-duration asks")

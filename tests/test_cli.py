@@ -1,0 +1,89 @@
+"""The surface of the command line: what there is, what each command asks for, and how it presents itself."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from cdf_upsert import __version__
+from cdf_upsert.cli import COMMANDS
+from tests.records import make_text
+from tests.workdir import Workdir
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Workdir:
+    return Workdir(tmp_path)
+
+
+def test_the_version_is_told(shell: Workdir) -> None:
+    """`--version` says name and version, on standard output."""
+    done = shell.run("--version").exits(0)
+    assert done.stdout == f"cdf-upsert {__version__}\n".encode()
+    assert done.stderr == b""
+
+
+def test_the_installed_command_is_this_one() -> None:
+    """The console script leads to the function that `python -m cdf_upsert` runs."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"cdf-upsert": "cdf_upsert.cli:main"}
+
+
+def test_help_names_every_command(shell: Workdir) -> None:
+    """`--help` has a line for each command, in the order in which they are met."""
+    done = shell.run("--help").exits(0)
+    named = re.findall(r"^  (\w+) {2,}\S", done.stdout.decode().partition("Commands:")[2], re.MULTILINE)
+    assert named == list(COMMANDS)
+    assert named == ["load", "check", "plan", "verify", "doctor", "login", "logout", "runs", "sandbox"]
+
+
+@pytest.mark.parametrize(
+    "command", ["load", "check", "plan", "verify", "doctor", "login", "logout", "runs", "sandbox"]
+)
+def test_each_command_has_help_that_fits_a_terminal(command: str, shell: Workdir) -> None:
+    """`-h` explains the command and every option of it, in 80 columns, and touches nothing."""
+    done = shell.run(command, "-h", COLUMNS="80").exits(0)
+    text = done.stdout.decode()
+    assert max(map(len, text.splitlines())) <= 80
+    options = text.partition("Options:")[2]
+    # An option's words begin beside it, or on the line below.
+    bare = re.findall(r"^  (--?[\w-]+)[^\n]*(?:\n {30,}\S|  \S)?", options, re.MULTILINE)
+    explained = re.findall(r"^  (--?[\w-]+)[^\n]*?(?:  \S|\n {20,}\S)", options, re.MULTILINE)
+    assert bare == explained
+    assert list(shell.path.iterdir()) == []
+
+
+def test_without_a_command_help_is_shown(shell: Workdir) -> None:
+    """Nothing to do is a fault of usage, and what could be done is listed."""
+    shell.run().exits(2).says("Commands:", "load")
+
+
+def test_check_tells_what_a_load_would_do(shell: Workdir) -> None:
+    """`check` counts good and bad records, writes the bad ones where it is asked to, and keeps no journal."""
+    shell.write("a.ndjson", b"\n".join([make_text("a"), b"{}", make_text("b")]))
+    done = shell.run(
+        "check", "a.ndjson", "--json", "--failed", "failed.ndjson", "--report", "report.json"
+    ).exits(3)
+    assert done.counts == {"read": 3, "failed": 1, "unsent": 2}
+    assert shell.json("report.json") == done.report
+    [failed] = shell.lines("failed.ndjson")
+    assert (failed["source"]["line"], failed["record"]) == (2, {})
+    done.says("2 good records would go in 1 request")
+    assert sorted(path.name for path in shell.path.iterdir()) == ["a.ndjson", "failed.ndjson", "report.json"]
+
+    shell.run("check", "a.ndjson", "--failed", "failed.ndjson").exits(2).says("failed.ndjson", "move it away")
+    assert shell.lines("failed.ndjson") == [failed]
+
+
+def test_the_embedded_sandbox_needs_nothing(shell: Workdir) -> None:
+    """`load --sandbox` works in an empty directory, keeps what it loads, and `runs` knows of it."""
+    shell.write("a.ndjson", make_text("a"))
+    first = shell.run("load", "--sandbox", "demo", "a.ndjson", "--json").exits(0)
+    assert first.counts == {"read": 1, "accepted": 1}
+    shell.run("verify", "--sandbox", "demo", "a.ndjson").exits(0)
+    [load] = json.loads(shell.run("runs", "--json").exits(0).stdout)
+    assert (load["stream"], load["state"], load["accepted"]) == ("demo", "complete", 1)
