@@ -279,14 +279,15 @@ def serve(options: Options, out: TextIO) -> int:
         try:
             address = _address(options, listener, secret)
             server = _server(service, lambda entry: _say(line(entry), out))
-            greet(address, options, out)
-            asyncio.run(_serve_until_signal(server, listener))
+            asyncio.run(_serve_until_signal(server, listener, lambda: greet(address, options, out)))
         finally:
             service.world.close()
     return 0
 
 
-async def _serve_until_signal(server: "uvicorn.Server", listener: socket.socket) -> None:
+async def _serve_until_signal(
+    server: "uvicorn.Server", listener: socket.socket, ready: Callable[[], None]
+) -> None:
     def stop() -> None:
         if server.should_exit:
             server.force_exit = True
@@ -298,6 +299,7 @@ async def _serve_until_signal(server: "uvicorn.Server", listener: socket.socket)
             signal.signal(number, lambda *_: stop())
         else:
             loop.add_signal_handler(number, stop)
+    ready()  # only now: who reads the greeting may send a signal at once
     await server.serve(sockets=[listener])
 
 

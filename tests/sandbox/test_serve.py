@@ -93,6 +93,13 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path, number):
             )
 
 
+def test_a_signal_right_after_the_first_line_is_heeded():
+    """Who reads the address may stop the command at once, and it still ends with 0."""
+    with command("--port", "0") as (process, _):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 0
+
+
 def test_a_second_signal_leaves_at_once():
     """With a request that hangs, the first signal waits a moment and the second does not."""
     with command("--port", "0") as (process, address):
