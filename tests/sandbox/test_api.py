@@ -220,6 +220,19 @@ def test_two_writes_of_one_key_at_the_same_moment(tmp_path):
         assert sandbox.traffic.highest_at_once == 2
 
 
+def test_a_delete_is_never_in_conflict(tmp_path):
+    """The API knows no 409 for a delete: one that overlaps a write of the same key passes."""
+    script = tmp_path / "faults.toml"
+    script.write_text("latency = { fixed = 0.2 }")
+    with running(Options(faults=script)) as sandbox, Api(sandbox) as api, ThreadPoolExecutor(1) as other:
+        first = other.submit(api.upsert, record("shared"))
+        while sandbox.ask(lambda service: service.flights._open) == 0:
+            pass
+        content = {"items": [{"space": "plant", "externalId": "shared"}]}
+        assert api.post("/streams/events/records/delete", content).status_code == 200
+        assert first.result().status_code == 202
+
+
 def test_budgets_hold_over_http():
     """With the limits of CDF the stream endpoint lets three requests a second pass; the clock may run faster."""
     with running(Options(limits="cdf")) as sandbox, Api(sandbox) as api:

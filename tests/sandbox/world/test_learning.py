@@ -140,6 +140,7 @@ def test_widening_does_not_depend_on_the_order(one, other):
     first, second = PropertyType(type=one), PropertyType(type=other)
     assert widen(first, second) == widen(second, first)
     assert widen(first, first) == first
+    assert widen(first, PropertyType(type=other, list=True)) is None
 
 
 def test_mixed_lists_are_json_and_refused():
