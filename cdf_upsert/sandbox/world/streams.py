@@ -187,8 +187,9 @@ class Streams:
         while stream.unseen and stream.unseen[0].visible <= now:
             writes = stream.unseen.popleft().writes
             self._store.write(stream.id, writes, stream.records, stream.bytes)
-            if not stream.unseen:
-                stream.ahead.clear()
+            for identity, present in _ahead(writes).items():
+                if stream.ahead.get(identity) == present:  # else a later write is ahead of what is stored now
+                    del stream.ahead[identity]
 
     def flush(self) -> None:
         """Keep everything that readers do not see yet."""
