@@ -118,10 +118,10 @@ class Shell:
         """Whether the load had come to its end before it was killed."""
         return known_load(self.where).state is LoadState.COMPLETE
 
-    def in_doubt(self) -> dict[Version, int]:
-        """Keys and ordinals that may have landed without the journal knowing."""
+    def under_way(self) -> int:
+        """How many records may have landed without the journal knowing."""
         with contextlib.closing(Store(self.where / "journal.sqlite", read_only=True)) as store:
-            return dict(store.state().in_doubt())
+            return len(store.state().under_way())
 
     def last_words(self) -> str:
         """What the last run has said on standard error."""

@@ -42,7 +42,7 @@ def kill_until_done(
         under_way = killed = 0
         while killed < kills and shell.kill(shell.start(), dice, requests=max(count // 70 // kills, 1)):
             killed += 1
-            under_way += len(shell.in_doubt())
+            under_way += shell.under_way()
             if shell.complete():
                 break
         assert killed >= kills // 2, shell.last_words()
@@ -125,7 +125,7 @@ def test_a_signal_ends_a_run_in_good_order(tmp_path: Path, number: signal.Signal
         ended, report = shell.end(process)
         assert (ended, report["outcome"]) == (code, "interrupted"), shell.last_words()
         check_ledger(report, report["records"]["read"])
-        assert shell.in_doubt() == {}
+        assert shell.under_way() == 0
         ended, report = shell.run()
         assert ended == 0
         check_ledger(report, 2000)
@@ -149,7 +149,7 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         ended, report = shell.end(process)
         assert (ended, report) == (143, {})
-        assert 0 < len(shell.in_doubt()) <= 6 * 50
+        assert 0 < shell.under_way() <= 6 * 50
         shell.options = ("--batch-records", "1000")
         assert shell.run()[0] == 0
         assert stored(sandbox) == dict(versions)
@@ -269,7 +269,7 @@ def test_a_full_disk_stops_a_run_in_good_order(tmp_path: Path) -> None:
         assert "cannot be written" in shell.last_words()
         assert "give the same command again to go on" in shell.last_words()
         check_ledger(report, report["records"]["read"])
-        under_way = len(shell.in_doubt())
+        under_way = shell.under_way()
         code, report = shell.run()
         assert code == 0
         check_ledger(report, 4000)

@@ -138,13 +138,17 @@ class Journal:
             after = rows[-1][0]
             yield [Again(ordinal, line) for ordinal, line in rows]
 
-    async def intend(self, batch: int, records: Sequence[Record]) -> None:
+    async def intend(
+        self, batch: int, records: Sequence[Record], overtaking: Sequence[Record] | None = None
+    ) -> None:
         """Write down that `records` are about to be sent as batch number `batch`.
+
+        `overtaking` are those of them of which an older version waits; None: nobody knows which, so all count.
 
         Raises:
             LoaderError: the journal cannot be written.
         """
-        fact = facts.sent(batch, records)
+        fact = facts.sent(batch, records, overtaking)
         self._under_way[batch] = fact
         with self._guarded():
             self._write(fact)
@@ -170,11 +174,14 @@ class Journal:
 
     def _settled(self, settlement: Settlement) -> tuple[facts.Settled, Sequence[facts.Span]]:
         """What is settled, as a fact, and the ordinals of it that did not fail."""
-        opened = [facts.sent(batch, records) for batch, records in settlement.opened]
         sent = None if settlement.closed is None else self._under_way.pop(settlement.closed, None)
+        opened = [
+            facts.sent(batch, records, None) if sent is None else sent.part(batch, records)
+            for batch, records in settlement.opened
+        ]
         self._under_way.update((one.batch, one) for one in opened)
         accepted, others = settlement.accepted, [*settlement.superseded, *settlement.failed]
-        if sent is not None and len(accepted) == len(sent.keys) and not others and not settlement.skipped:
+        if sent is not None and len(accepted) == sent.count and not others and not settlement.skipped:
             # All of the batch was accepted, as nearly always: its ordinals are known.
             done = every = sent.spans
         else:

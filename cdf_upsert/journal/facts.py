@@ -27,11 +27,26 @@ Span = tuple[int, int]
 
 
 class Sent(Struct, frozen=True, tag="sent", gc=False):
-    """Batch number `batch` of a run: `keys` are those of the ordinals in `spans`, in ascending order."""
+    """Batch number `batch` of a run, which holds the ordinals in `spans`.
+
+    `overtaking` are those of its records, as (space, external id, ordinal), of which an older version may be
+    unsettled: when the run is cut off, that version must not land after them.
+    """
 
     batch: int
     spans: Sequence[Span]
-    keys: Sequence[Key]
+    overtaking: Sequence[tuple[str, str, int]]
+
+    @property
+    def count(self) -> int:
+        """How many records the batch holds."""
+        return sum(end - first for first, end in self.spans)
+
+    def part(self, batch: int, records: Sequence[Record]) -> "Sent":
+        """The fact that some of its records are in another batch now."""
+        ordinals = [record.ordinal for record in records]
+        members = set(ordinals) if self.overtaking else set()
+        return Sent(batch, spans_of(ordinals), [one for one in self.overtaking if one[2] in members])
 
 
 class Settled(Struct, frozen=True, tag="settled", gc=False):
@@ -202,14 +217,20 @@ class State:
         }
 
     def in_doubt(self) -> dict[Key, int]:
-        """Keys that may have landed in an unsettled version, with the newest such version's ordinal."""
+        """Keys that may have landed in an unsettled version before an older one, and its ordinal: the newest's."""
         doubts: dict[Key, int] = {}
         for sent in self.open.values():
-            ordinals = (ordinal for first, end in sent.spans for ordinal in range(first, end))
-            for key, ordinal in zip(sent.keys, ordinals, strict=True):
+            for space, external_id, ordinal in sent.overtaking:
                 if not self.settled.covers((ordinal, ordinal + 1)):
+                    key = (space, external_id)
                     doubts[key] = max(ordinal, doubts.get(key, ordinal))
         return doubts
+
+    def under_way(self) -> Ranges:
+        """The ordinals that may have landed, and are not settled."""
+        sent = Ranges.of(span for one in self.open.values() for span in one.spans)
+        settled = self.ranges()
+        return Ranges([gap for first, end in sent.spans for gap in settled.missing_from(first, end)])
 
     def ranges(self) -> Ranges:
         """The settled ordinals."""
@@ -228,13 +249,14 @@ def spans_of(ordinals: list[int]) -> list[Span]:
     return [(ordered[a], ordered[b - 1] + 1) for a, b in pairwise(starts)]
 
 
-def sent(batch: int, records: Sequence[Record]) -> Sent:
-    """The fact that `records` go as batch number `batch`."""
-    ordinals = [record.ordinal for record in records]
-    keys = [record.key for record in records]
-    if ordinals != sorted(ordinals):
-        keys = [key for _, key in sorted(zip(ordinals, keys, strict=True))]
-    return Sent(batch, spans_of(ordinals), keys)
+def sent(batch: int, records: Sequence[Record], overtaking: Sequence[Record] | None) -> Sent:
+    """The fact that `records` go as batch number `batch`; None: any of them may overtake an older version."""
+    ahead = records if overtaking is None else overtaking
+    return Sent(
+        batch,
+        spans_of([record.ordinal for record in records]),
+        [(*record.key, record.ordinal) for record in ahead],
+    )
 
 
 _encoder = msgspec.json.Encoder()

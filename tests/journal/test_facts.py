@@ -54,15 +54,15 @@ def test_ordinals_in_any_order_become_their_spans(ordinals: list[int]) -> None:
 def test_a_sent_batch_is_in_doubt_key_by_key(ordinals: list[int]) -> None:
     """However the records of a batch are arranged, each key is in doubt under its own ordinal."""
     state = facts.State()
-    state.apply(1, facts.sent(7, [make_record(i, f"key-{i}") for i in ordinals]))
+    state.apply(1, facts.sent(7, [make_record(i, f"key-{i}") for i in ordinals], None))
     assert state.in_doubt() == {("s", f"key-{i}"): i for i in ordinals}
 
 
 def test_of_two_versions_in_doubt_the_newer_counts() -> None:
     """A key that may have landed in two versions is in doubt under the higher ordinal."""
     state = facts.State()
-    state.apply(1, facts.sent(1, [make_record(8, "a")]))
-    state.apply(2, facts.sent(1, [make_record(3, "a")]))
+    state.apply(1, facts.sent(1, [make_record(8, "a")], None))
+    state.apply(2, facts.sent(1, [make_record(3, "a")], None))
     assert state.in_doubt() == {("s", "a"): 8}
 
 
@@ -78,8 +78,8 @@ def test_the_checkpoint_is_the_last_one_before_which_all_is_settled() -> None:
 
 
 every_fact = [
-    facts.sent(3, [make_record(0, "ä"), make_record(1, 'b"')]),
-    facts.Settled([(0, 2), (5, 6)], 2, 1, 3, [facts.sent(4, [make_record(7, "c")])]),
+    facts.sent(3, [make_record(0, "ä"), make_record(1, 'b"')], None),
+    facts.Settled([(0, 2), (5, 6)], 2, 1, 3, [facts.sent(4, [make_record(7, "c")], None)]),
     facts.Settled([], 0, 0, None, []),
     facts.Moved(Checkpoint(2, 1)),
     facts.Counted(99),
@@ -115,10 +115,23 @@ def test_a_broken_entry_is_told(broken: bytes) -> None:
         facts.facts_of(broken)
 
 
+def test_only_what_overtakes_is_in_doubt() -> None:
+    """Where it is known which records overtake an older version, only these are in doubt, also in a part."""
+    records = [make_record(i, f"key-{i}") for i in range(6)]
+    whole = facts.sent(1, records, [records[1], records[4]])
+    state = facts.State()
+    state.apply(1, whole)
+    assert state.in_doubt() == {("s", "key-1"): 1, ("s", "key-4"): 4}
+    assert list(state.under_way()) == [0, 1, 2, 3, 4, 5]
+    state.apply(1, facts.Settled([(0, 3)], 3, 0, 1, [whole.part(2, records[3:5])]))
+    assert state.in_doubt() == {("s", "key-4"): 4}
+    assert list(state.under_way()) == [3, 4]
+
+
 def test_closed_batches_of_earlier_runs_are_forgotten() -> None:
     """A batch that an earlier run left open is let go as soon as all its records are settled."""
     state = facts.State()
-    state.apply(1, facts.sent(1, [make_record(0, "a"), make_record(1, "b")]))
+    state.apply(1, facts.sent(1, [make_record(0, "a"), make_record(1, "b")], None))
     state.apply(2, facts.Settled([(0, 1)], 1, 0, None, []))
     state.forget_closed()
     assert state.in_doubt() == {("s", "b"): 1}
