@@ -15,6 +15,7 @@ def load(directory: Path, texts: list[bytes]) -> tuple[int, str]:
         input=b"".join(text + b"\n" for text in texts),
         capture_output=True,
         timeout=60,
+        check=False,
     )
     return done.returncode, done.stderr.decode()
 
