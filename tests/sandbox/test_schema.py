@@ -204,7 +204,7 @@ def test_made_up_requests_are_answered(path, method, lenient):
 
     @given(operation.as_strategy())
     @settings(
-        max_examples=7,
+        max_examples=4,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
