@@ -117,6 +117,12 @@ class Ordering:
             due.append(self._next(record.key, chain))
         return due
 
+    def overtaking(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Those of `records`, which are about to be sent, behind which an older version waits."""
+        if not self._chains:
+            return ()
+        return [one for one in records if (chain := self._chains.get(one.key)) is not None and chain.older]
+
     def give_up_doubt(self) -> list[Record]:
         """All inputs are read: versions that waited for one that never came; the newest of each key goes."""
         self._in_doubt.clear()

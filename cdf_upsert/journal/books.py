@@ -138,12 +138,10 @@ class Journal:
             after = rows[-1][0]
             yield [Again(ordinal, line) for ordinal, line in rows]
 
-    async def intend(
-        self, batch: int, records: Sequence[Record], overtaking: Sequence[Record] | None = None
-    ) -> None:
+    async def intend(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
         """Write down that `records` are about to be sent as batch number `batch`.
 
-        `overtaking` are those of them of which an older version waits; None: nobody knows which, so all count.
+        `overtaking` are those of them of which an older version waits.
 
         Raises:
             LoaderError: the journal cannot be written.
@@ -176,7 +174,7 @@ class Journal:
         """What is settled, as a fact, and the ordinals of it that did not fail."""
         sent = None if settlement.closed is None else self._under_way.pop(settlement.closed, None)
         opened = [
-            facts.sent(batch, records, None) if sent is None else sent.part(batch, records)
+            facts.sent(batch, records, records) if sent is None else sent.part(batch, records)
             for batch, records in settlement.opened
         ]
         self._under_way.update((one.batch, one) for one in opened)

@@ -7,7 +7,6 @@ Counted    the inputs were read to their end
 Heard      the bytes of an input that can be read only once, up to some length
 """
 
-import zlib
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,6 @@ from itertools import pairwise
 from typing import assert_never
 
 import msgspec
-from isal import isal_zlib
 from msgspec import Struct
 
 from cdf_upsert.core.record import Key, Record
@@ -249,13 +247,12 @@ def spans_of(ordinals: list[int]) -> list[Span]:
     return [(ordered[a], ordered[b - 1] + 1) for a, b in pairwise(starts)]
 
 
-def sent(batch: int, records: Sequence[Record], overtaking: Sequence[Record] | None) -> Sent:
-    """The fact that `records` go as batch number `batch`; None: any of them may overtake an older version."""
-    ahead = records if overtaking is None else overtaking
+def sent(batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> Sent:
+    """The fact that `records` go as batch number `batch`, some of which overtake an older version."""
     return Sent(
         batch,
         spans_of([record.ordinal for record in records]),
-        [(*record.key, record.ordinal) for record in ahead],
+        [(*record.key, record.ordinal) for record in overtaking],
     )
 
 
@@ -265,35 +262,28 @@ _decode_snapshot = msgspec.json.Decoder(Snapshot).decode
 
 
 def entry_of(some: Sequence[Fact]) -> bytes:
-    """What one transaction writes down: facts, compressed (that costs a third of writing them)."""
-    return isal_zlib.compress(_encoder.encode(some), isal_zlib.ISAL_BEST_SPEED)
+    """What one transaction writes down."""
+    return _encoder.encode(some)
 
 
 def facts_of(entry: bytes) -> list[Fact]:
     """The facts of an entry.
 
     Raises:
-        ValueError: it is not one.
+        msgspec.DecodeError: it is not one.
     """
-    return _decode_entry(_decompress(entry))
+    return _decode_entry(entry)
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """A snapshot as it is kept."""
-    return isal_zlib.compress(_encoder.encode(snapshot), isal_zlib.ISAL_BEST_SPEED)
+    return _encoder.encode(snapshot)
 
 
 def decode_snapshot(encoded: bytes) -> Snapshot:
     """The snapshot that was kept.
 
     Raises:
-        ValueError: it is not one.
+        msgspec.DecodeError: it is not one.
     """
-    return _decode_snapshot(_decompress(encoded))
-
-
-def _decompress(data: bytes) -> bytes:
-    try:
-        return zlib.decompress(data)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
+    return _decode_snapshot(encoded)

@@ -249,7 +249,7 @@ class Store:
             for run, entry in self._db.execute("SELECT run, facts FROM entry ORDER BY number"):
                 for fact in facts_of(entry):
                     state.apply(run, fact)
-        except (ValueError, sqlite3.DatabaseError) as error:
+        except (msgspec.DecodeError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             raise DamagedError(str(error)) from error

@@ -293,7 +293,8 @@ class Engine:
     async def _try(self, batch: Batch) -> None:
         if not batch.number:
             batch.number = next(self._numbers)
-            await self._books.intend(batch.number, batch.records)
+            overtaking = self._ordering.overtaking(batch.records)
+            await self._books.intend(batch.number, batch.records, overtaking)
         under_way, started = len(self._under_way), self._now()
         reply = await self._unless_cut_off(self._sender.send(batch.records))
         now = self._now()

@@ -69,8 +69,11 @@ class Books(Protocol):
         """The failed records of the earlier run that this run tries again, some at a time, in input order."""
         ...
 
-    async def intend(self, batch: int, records: Sequence[Record]) -> None:
-        """`records` are about to be sent as batch number `batch`, for the first time."""
+    async def intend(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
+        """`records` are about to be sent as batch number `batch`, for the first time.
+
+        `overtaking` are those of them behind which an older version of their key waits.
+        """
         ...
 
     async def settle(self, settlement: Settlement) -> None:

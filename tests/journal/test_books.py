@@ -115,7 +115,7 @@ def test_what_is_known_after_any_end_is_what_was_written_down(data) -> None:
                 case "intend" if free:
                     chosen = data.draw(st.lists(st.sampled_from(free), min_size=1, max_size=6, unique=True))
                     batches += 1
-                    runner.run(journal.intend(batches, records(chosen)))
+                    runner.run(journal.intend(batches, records(chosen), records(chosen)))
                     under_way[batches] = model.open[model.run, batches] = chosen
                 case "settle" if under_way:
                     batch = data.draw(st.sampled_from(sorted(under_way)))
@@ -218,7 +218,7 @@ def test_a_long_load_is_folded_and_means_the_same(tmp_path: Path) -> None:
             batch = [
                 make_record(i * size + j, f"{(i * size + j) * 0x9E3779B97F4A7C15:x}") for j in range(size)
             ]
-            await journal.intend(i + 1, batch)
+            await journal.intend(i + 1, batch, batch)
             journal.passed(Checkpoint((i + 1) * size))
             if i % 50:
                 await journal.settle(Settlement(batch, closed=i + 1))

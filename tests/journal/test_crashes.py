@@ -48,9 +48,9 @@ class Witness:
     def again(self) -> AsyncIterator[Sequence[Again]]:
         return self._journal.again()
 
-    async def intend(self, batch: int, records: Sequence[Record]) -> None:
+    async def intend(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
         self._keep("before an intent")
-        await self._journal.intend(batch, records)
+        await self._journal.intend(batch, records, overtaking)
         self.intended |= {record.ordinal for record in records}
         self._keep("after an intent")
 

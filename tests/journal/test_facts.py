@@ -1,12 +1,13 @@
 """Facts and the state that they add up to."""
 
-import zlib
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdf_upsert.core.record import Record
 from cdf_upsert.core.standing import Checkpoint
 from cdf_upsert.journal import facts
 from tests.records import make_record
@@ -14,6 +15,11 @@ from tests.records import make_record
 spans = st.lists(
     st.tuples(st.integers(0, 50), st.integers(1, 8)).map(lambda s: (s[0], s[0] + s[1])), max_size=25
 )
+
+
+def sent(batch: int, records: list[Record]) -> facts.Sent:
+    """A batch of which each record overtakes an older version."""
+    return facts.sent(batch, records, records)
 
 
 @given(spans)
@@ -54,15 +60,15 @@ def test_ordinals_in_any_order_become_their_spans(ordinals: list[int]) -> None:
 def test_a_sent_batch_is_in_doubt_key_by_key(ordinals: list[int]) -> None:
     """However the records of a batch are arranged, each key is in doubt under its own ordinal."""
     state = facts.State()
-    state.apply(1, facts.sent(7, [make_record(i, f"key-{i}") for i in ordinals], None))
+    state.apply(1, sent(7, [make_record(i, f"key-{i}") for i in ordinals]))
     assert state.in_doubt() == {("s", f"key-{i}"): i for i in ordinals}
 
 
 def test_of_two_versions_in_doubt_the_newer_counts() -> None:
     """A key that may have landed in two versions is in doubt under the higher ordinal."""
     state = facts.State()
-    state.apply(1, facts.sent(1, [make_record(8, "a")], None))
-    state.apply(2, facts.sent(1, [make_record(3, "a")], None))
+    state.apply(1, sent(1, [make_record(8, "a")]))
+    state.apply(2, sent(1, [make_record(3, "a")]))
     assert state.in_doubt() == {("s", "a"): 8}
 
 
@@ -78,8 +84,8 @@ def test_the_checkpoint_is_the_last_one_before_which_all_is_settled() -> None:
 
 
 every_fact = [
-    facts.sent(3, [make_record(0, "ä"), make_record(1, 'b"')], None),
-    facts.Settled([(0, 2), (5, 6)], 2, 1, 3, [facts.sent(4, [make_record(7, "c")], None)]),
+    sent(3, [make_record(0, "ä"), make_record(1, 'b"')]),
+    facts.Settled([(0, 2), (5, 6)], 2, 1, 3, [sent(4, [make_record(7, "c")])]),
     facts.Settled([], 0, 0, None, []),
     facts.Moved(Checkpoint(2, 1)),
     facts.Counted(99),
@@ -108,10 +114,10 @@ def test_a_snapshot_holds_the_state() -> None:
     assert again.in_doubt() == state.in_doubt() != {}
 
 
-@pytest.mark.parametrize("broken", [b"", b"junk", zlib.compress(b'[{"type":"sent"}]'), zlib.compress(b"[{]")])
+@pytest.mark.parametrize("broken", [b"", b"junk", b'[{"type":"sent"}]', b'[{"type":"other"}]', b"[{]"])
 def test_a_broken_entry_is_told(broken: bytes) -> None:
     """What is no entry raises, and is never taken for one."""
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(msgspec.DecodeError):
         facts.facts_of(broken)
 
 
@@ -131,7 +137,7 @@ def test_only_what_overtakes_is_in_doubt() -> None:
 def test_closed_batches_of_earlier_runs_are_forgotten() -> None:
     """A batch that an earlier run left open is let go as soon as all its records are settled."""
     state = facts.State()
-    state.apply(1, facts.sent(1, [make_record(0, "a"), make_record(1, "b")], None))
+    state.apply(1, sent(1, [make_record(0, "a"), make_record(1, "b")]))
     state.apply(2, facts.Settled([(0, 1)], 1, 0, None, []))
     state.forget_closed()
     assert state.in_doubt() == {("s", "b"): 1}

@@ -30,14 +30,14 @@ async def fill():
     for i in range(2000):
         record = make_record(i, f"{i * 0x9E3779B97F4A7C15:x}", pad=1000)
         try:
-            await journal.intend(i + 1, [record])
+            await journal.intend(i + 1, [record], [])
             journal.passed(Checkpoint(i + 1))
             await journal.settle(
                 Settlement(() if failing else [record], failed=[make_failed(record)] if failing else (), closed=i + 1)
             )
         except LoaderError as error:
             try:
-                await journal.intend(9999, [record])
+                await journal.intend(9999, [record], [])
             except LoaderError as second:
                 return i, str(error), str(second)
     return 2000, "", ""

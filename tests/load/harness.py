@@ -198,7 +198,7 @@ class MemoryBooks:
         if self.again_lines:
             yield self.again_lines
 
-    async def intend(self, batch: int, records: Sequence[Record]) -> None:
+    async def intend(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
         await asyncio.sleep(0)
         self.open[batch] = {record.ordinal for record in records}
         self.intended |= self.open[batch]
