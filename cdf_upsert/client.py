@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from itertools import chain
@@ -24,6 +23,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 from isal import isal_zlib
+from msgspec.structs import replace
 
 from cdf_upsert.core.comparing import Comparison
 from cdf_upsert.core.interpret import NoReply, Reply

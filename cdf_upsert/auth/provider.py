@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote_plus
+
+from msgspec import Struct
 
 from cdf_upsert.auth.ports import Clock, Connections
 from cdf_upsert.core.access import ClientAuth, ClientCredentials, Endpoints, Session
@@ -27,16 +28,14 @@ _DISCOVERY: Final = "/.well-known/openid-configuration"
 _HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
 
 
-@dataclass(frozen=True, slots=True)
-class Unheard:
+class Unheard(Struct, frozen=True):
     """No answer came. `hopeless` tells whether waiting could help as far as one can know."""
 
     explanation: Explanation
     hopeless: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceCode:
+class DeviceCode(Struct, frozen=True):
     """What a person is shown, and what is asked with until that person has answered; times in seconds."""
 
     code: Secret

@@ -11,9 +11,10 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from cdf_upsert.core.redact import Secret
 from cdf_upsert.errors import LoaderError
@@ -49,8 +50,7 @@ def system_vault() -> Vault | None:
     return vault  # type: ignore[no-any-return]  # An optional library is not there to be typed.
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """A session as it is kept; `expires` in seconds since 1970, None when the provider did not say."""
 
     client_id: str

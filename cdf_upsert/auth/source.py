@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol, assert_never
+
+from msgspec import Struct
 
 from cdf_upsert.auth.ports import Clock, Connections, Dice
 from cdf_upsert.auth.provider import Provider, Unheard, refusal
@@ -42,8 +43,7 @@ class TokenSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(Struct, frozen=True):
     text: str
     fresh_until: float
     expires: float

@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from cdf_upsert.cli import reporting
 from cdf_upsert.cli.reading import input_names
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     from cdf_upsert.sources.reading import Input
 
 
-@dataclass(frozen=True, slots=True)
-class CheckOptions:
+class CheckOptions(Struct, frozen=True):
     """What the command line asks for; sizes in bytes. `stream` is empty when none was named."""
 
     stream: str

@@ -11,9 +11,11 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from cdf_upsert.cli import reporting
 from cdf_upsert.cli.options import FormatChoice, TargetFlags
@@ -55,8 +57,7 @@ CEILING, REQUESTS_PER_SECOND = 15, 30.0
 limits)."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
+class LoadOptions(Struct, frozen=True):
     """What the command line asks for; times in seconds, sizes in bytes."""
 
     stream: str
@@ -135,8 +136,7 @@ def _stopping_policy(options: LoadOptions) -> StoppingPolicy:
     return StoppingPolicy(failures, options.max_duration, options.patience)
 
 
-@dataclass(frozen=True, slots=True)
-class _Verified:
+class _Verified(Struct, frozen=True):
     """An input that can be read only once, and has to bring the same bytes as in an earlier run."""
 
     source: SourceInput

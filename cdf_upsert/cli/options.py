@@ -1,10 +1,10 @@
 """Options that several commands share, as Typer takes them."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import Struct
 
 from cdf_upsert.cli.values import size
 from cdf_upsert.core.showing import LogFormat, Progress, Showing, Verbosity
@@ -169,8 +169,7 @@ def showing(progress: Progress, log_format: LogFormat, *, quiet: bool, verbose: 
     return Showing(progress, log_format, verbosity)
 
 
-@dataclass(frozen=True, slots=True)
-class TargetFlags:
+class TargetFlags(Struct, frozen=True):
     """What the command line says about the target; None: not given."""
 
     project: str | None = None

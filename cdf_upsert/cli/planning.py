@@ -4,10 +4,10 @@ import asyncio
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from isal import isal_zlib
+from msgspec import Struct
 
 from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
@@ -31,8 +31,7 @@ TIMEOUT, PATIENCE = 60.0, 60.0
 """Seconds for one request, and for a service that says "later": a plan is asked for by somebody who waits."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlanOptions:
+class PlanOptions(Struct, frozen=True):
     """What the command line asks for; sizes in bytes."""
 
     stream: str

@@ -10,7 +10,6 @@ import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +17,8 @@ from typing import IO
 
 import msgspec
 from isal import igzip
+from msgspec import Struct
+from msgspec.structs import replace
 
 from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
@@ -44,8 +45,7 @@ from cdf_upsert.sources.reading import Reader, open_input
 from cdf_upsert.verify import AT_ONCE, Input, LastVersions, Verification
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyOptions:
+class VerifyOptions(Struct, frozen=True):
     """What the command line asks for; times in seconds."""
 
     stream: str

@@ -7,9 +7,10 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from msgspec import Struct
 
 from cdf_upsert import __version__
 from cdf_upsert.cli.options import TargetFlags
@@ -41,8 +42,7 @@ class WallClock:
         await asyncio.sleep(seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """The way to one project. `name` stands for the target where a load is told from another."""
 
     target: Target

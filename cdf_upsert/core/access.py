@@ -1,11 +1,12 @@
 """How the service is reached and how one signs in there: the values that the settings end in."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from cdf_upsert.core.redact import Secret
 
@@ -23,8 +24,7 @@ def cluster_of(url: str) -> str | None:
     return host.removesuffix(DOMAIN).rpartition(".")[2] if host.endswith(DOMAIN) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """The project that is loaded into, at `base_url` (scheme, host, perhaps a path, no slash at its end)."""
 
     base_url: str
@@ -53,8 +53,7 @@ class ClientAuth(StrEnum):
     BASIC = "basic"
 
 
-@dataclass(frozen=True, slots=True)
-class GivenToken:
+class GivenToken(Struct, frozen=True):
     """A token that is had already; `again` looks once more where it came from, a file or a command.
 
     `again` may block, and raises `UsageError` when nothing usable is there.
@@ -64,8 +63,7 @@ class GivenToken:
     again: Callable[[], Secret] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClientCredentials:
+class ClientCredentials(Struct, frozen=True):
     """A program that signs in with an id and a secret (RFC 6749, section 4.4)."""
 
     token_url: str
@@ -77,8 +75,7 @@ class ClientCredentials:
     client_auth: ClientAuth = ClientAuth.POST
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoints:
+class Endpoints(Struct, frozen=True):
     """Where a person signs in; `device` is None where device codes are not known."""
 
     authorize: str
@@ -86,8 +83,7 @@ class Endpoints:
     device: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Struct, frozen=True):
     """A person that signs in with `login` and stays signed in.
 
     Attributes:
@@ -113,8 +109,7 @@ class Session:
 Credentials = GivenToken | ClientCredentials | Session
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(Struct, frozen=True):
     """A proxy, and whom to be there; `url` carries neither user name nor password."""
 
     url: str
@@ -122,8 +117,7 @@ class Proxy:
     password: Secret | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(Struct, frozen=True):
     """How connections leave this machine.
 
     Attributes:
@@ -146,8 +140,7 @@ class Network:
     insecure_http: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """One setting in force: its key, its value (masked when secret), and the name and place it stands under."""
 
     key: str
@@ -156,8 +149,7 @@ class Origin:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """All that is configured about one target, validated."""
 
     target: Target

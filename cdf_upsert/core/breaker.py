@@ -1,7 +1,8 @@
 """Keeping a sick service from being made sicker: a circuit breaker and a budget for retries."""
 
-from dataclasses import dataclass
 from math import inf
+
+from msgspec import Struct
 
 from cdf_upsert.core.traffic import Observation
 
@@ -11,8 +12,7 @@ FIRST_REST, LONGEST_REST = 1.0, 30.0
 """Seconds of rest: doubled with each probe that fails."""
 
 
-@dataclass(slots=True)
-class Breaker:
+class Breaker(Struct):
     """Open after failures in a row; one probe at a time after each rest; closed by any other reply."""
 
     jitter: float = 0.0
@@ -46,8 +46,7 @@ class Breaker:
             self.opened, self.rest = now, FIRST_REST
 
 
-@dataclass(slots=True)
-class RetryBudget:
+class RetryBudget(Struct):
     """Retries are at most a share of the requests that went well, once a burst is used up.
 
     Time refills it too, slowly, so that a load of which only retries are left still ends.

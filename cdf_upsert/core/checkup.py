@@ -1,10 +1,11 @@
 """What `doctor` finds, check by check: from what was seen to a mark, a sentence and a mend."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Final, assert_never
+
+from msgspec import Struct
 
 from cdf_upsert.core.access import ClientCredentials, GivenToken, Session, Settings
 from cdf_upsert.core.claims import Claims
@@ -46,8 +47,7 @@ class Mark(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One check: whole sentences on what is so and what helps. `exit_code` counts when it failed."""
 
     name: str
@@ -98,8 +98,7 @@ def not_usable(error: str, *, configured: bool) -> list[Check]:
     return [Check(name, Mark.FAILED, fault, exit_code=CONFIGURATION) for fault in faults]
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(Struct, frozen=True):
     """A connection came about, and something answered.
 
     Attributes:
@@ -178,8 +177,7 @@ def token_missing(error: str, code: int) -> Check:
     return Check("token", Mark.FAILED, error, exit_code=REFUSED if code == REFUSED else CONFIGURATION)
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(Struct, frozen=True):
     """What the service tells about the token (`GET /api/v1/token/inspect`).
 
     Attributes:

@@ -3,12 +3,12 @@
 import json
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+
+class Claims(Struct, frozen=True):
     """The claims of a JSON Web Token that help to find out why it is refused; times in seconds since 1970."""
 
     issuer: str | None = None

@@ -5,8 +5,9 @@ what that decision did.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
 from math import inf
+
+from msgspec import Struct, field
 
 from cdf_upsert.core.traffic import Observation
 
@@ -24,8 +25,7 @@ BASE_SECONDS, BASE_PART = 90.0, 4
 """How long a measured base latency is believed, and to what part of the limit it is measured anew."""
 
 
-@dataclass(slots=True)
-class Limit:
+class Limit(Struct):
     """Requests at once, never below one and never above `ceiling`."""
 
     value: int

@@ -1,7 +1,8 @@
 """What the log says of the events of a run."""
 
-from dataclasses import dataclass
 from typing import Any, assert_never
+
+from msgspec import Struct
 
 from cdf_upsert.core.events import (
     BatchReplied,
@@ -21,8 +22,7 @@ from cdf_upsert.core.viewing import View, progress_line
 from cdf_upsert.core.wording import count, duration, size
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(Struct, frozen=True):
     """One line of the log: `message` is a whole sentence, `fields` are its parts for a machine."""
 
     name: str

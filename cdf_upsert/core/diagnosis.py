@@ -3,9 +3,10 @@
 `doctor`, `load` and `login` use the same words. What went wrong comes in as values; nothing is asked here.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, assert_never
+
+from msgspec import Struct
 
 from cdf_upsert.core.access import Target, cluster_of
 from cdf_upsert.core.claims import Claims
@@ -16,8 +17,7 @@ SKEW_TOLERATED: Final = 300.0
 _QUOTED: Final = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """Why something does not work, and what helps: whole sentences."""
 
     cause: str
@@ -27,24 +27,21 @@ class Explanation:
         return f"{self.cause} {self.mend}"
 
 
-@dataclass(frozen=True, slots=True)
-class Unresolved:
+class Unresolved(Struct, frozen=True):
     """No address is known for the host."""
 
     host: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(Struct, frozen=True):
     """The host has an address, and no connection to it comes about, or it breaks."""
 
     host: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Untrusted:
+class Untrusted(Struct, frozen=True):
     """The certificate that the host shows is not trusted."""
 
     host: str
@@ -53,16 +50,14 @@ class Untrusted:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class NoTls:
+class NoTls(Struct, frozen=True):
     """The host and this program find no way to speak TLS."""
 
     host: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyFailed:
+class ProxyFailed(Struct, frozen=True):
     """The proxy does not let the connection through, or is not there."""
 
     proxy: str
@@ -122,8 +117,7 @@ def _untrusted(host: str, reason: str, now: float, *, own_authorities: bool) -> 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(Struct, frozen=True):
     """What is known when the service refuses.
 
     Attributes:

@@ -4,8 +4,9 @@ Events carry batches, never single good records. Times are seconds of the clock 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from cdf_upsert.core.quota import Quota
 from cdf_upsert.core.record import Failed
@@ -22,8 +23,7 @@ class Outcome(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class InputOpened:
+class InputOpened(Struct, frozen=True):
     """An input is being read. `total_bytes` is what there is to read, None when nobody knows."""
 
     path: str
@@ -31,8 +31,7 @@ class InputOpened:
     total_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class BlockRead:
+class BlockRead(Struct, frozen=True):
     """Records of one input were read; `position` is how many bytes of `total_bytes` are behind the reader."""
 
     path: str
@@ -41,8 +40,7 @@ class BlockRead:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class BatchSent:
+class BatchSent(Struct, frozen=True):
     """A try began. `under_way` counts it."""
 
     at: float
@@ -52,8 +50,7 @@ class BatchSent:
     under_way: int
 
 
-@dataclass(frozen=True, slots=True)
-class BatchReplied:
+class BatchReplied(Struct, frozen=True):
     """A try ended; `status` is None when no reply came."""
 
     at: float
@@ -64,8 +61,7 @@ class BatchReplied:
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """Records have their final outcome in this run, and the journal knows it."""
 
     at: float
@@ -75,8 +71,7 @@ class Settled:
     failed: Sequence[Failed] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """Nothing can be sent until `until` (None: until a reply comes); `reason` is part of a sentence."""
 
     at: float
@@ -84,8 +79,7 @@ class Waiting:
     until: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Paced:
+class Paced(Struct, frozen=True):
     """From now on so many requests may be under way, and so many be sent a second (None: not bounded).
 
     `quota` is what a window is believed to take, `quota_left` the share of the present one that is left.
@@ -98,8 +92,7 @@ class Paced:
     quota_left: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying:
+class Retrying(Struct, frozen=True):
     """Records are to be tried again after `seconds`, because of `reason`."""
 
     at: float
@@ -109,16 +102,14 @@ class Retrying:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """Something that a reader of the log wants to know; a whole sentence."""
 
     at: float
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """The run is over. `unsent` were read and have no outcome; `reason` is a whole sentence, or empty."""
 
     at: float

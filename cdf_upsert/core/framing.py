@@ -5,9 +5,10 @@ here. Every frame and every fault takes one record number, in input order.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
+
+from msgspec import Struct
 
 MAX_RECORD = 10_000_000
 """Bytes of the longest text that may be a record: a request of the service has 10 MB, counted as 10^6."""
@@ -20,8 +21,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a text stands.
 
     `record` and `line` count from 1; `offset` and `length` are in bytes of the uncompressed input.
@@ -34,8 +34,7 @@ class Place:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """How far an input is consumed: `offset` bytes (uncompressed), `line` line ends, `record` records."""
 
     offset: int = 0
@@ -43,8 +42,7 @@ class Position:
     record: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
+class Frames(Struct, frozen=True):
     """Consecutive texts of one input, in columns.
 
     `first_record` is the number of `texts[0]`, the others follow it; `offsets` are in bytes of the uncompressed
@@ -85,8 +83,7 @@ class Frames:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Unframed:
+class Unframed(Struct, frozen=True):
     """A fault that is found while framing; it costs one record.
 
     `reason` is a sentence without its full stop. `raw` is what stands at `place` where that is held, else None.

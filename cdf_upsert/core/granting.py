@@ -11,8 +11,9 @@ anything else                                             refused: this is no to
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from cdf_upsert.core.claims import claims_of
 from cdf_upsert.core.diagnosis import Explanation
@@ -46,8 +47,7 @@ _MENDS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """A token. `expires` in seconds since 1970 and `lifetime` in seconds; None when nobody says."""
 
     access: Secret
@@ -56,23 +56,20 @@ class Granted:
     refresh: Secret | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """The person has not answered yet; ask again, and less often when `slower`."""
 
     slower: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(Struct, frozen=True):
     """The provider is down or busy; `seconds` is how long it asks to wait."""
 
     reason: str
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The provider says no: `error` is its code for that, `words` are its own; `status` the HTTP status."""
 
     status: int

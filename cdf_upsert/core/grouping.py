@@ -1,7 +1,8 @@
 """Failures in groups: messages that differ only in names or numbers say the same."""
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from cdf_upsert.core.framing import Place
 from cdf_upsert.core.record import Failed, FailureClass, Key
@@ -32,8 +33,7 @@ def pattern_of(message: str, key: Key | None = None) -> str:
     return _VARIES.sub("#", message)
 
 
-@dataclass(slots=True)
-class FailureGroup:
+class FailureGroup(Struct):
     """Failures that say the same, and the first of them in input order.
 
     `message`, `place` and `key` are the first one's; `place` is None where no record stands for the group.

@@ -24,17 +24,16 @@ is not said is unknown, never accepted.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from cdf_upsert.core.record import Failure, FailureClass, Key, Record
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """What came back for one try. `retry_after` in seconds; `seconds` from sending to the end of the reply."""
 
     status: int
@@ -46,8 +45,7 @@ class Reply:
     wire_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class NoReply:
+class NoReply(Struct, frozen=True):
     """No reply came. `sent` tells whether the service may have received the request."""
 
     message: str
@@ -67,16 +65,14 @@ class Reason(Enum):
     UNKNOWN = "unclear outcome"
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """The service refuses what every request needs: the run ends. `message` is the service's own."""
 
     status: int
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     """What was said of records that are not accepted: for their failure, should they fail in the end."""
 
     message: str
@@ -84,8 +80,7 @@ class Said:
     request_id: str | None = None
 
 
-@dataclass(slots=True)
-class Verdict:
+class Verdict(Struct):
     """What happens to each record of a batch; every record is in exactly one place.
 
     `again` are to be tried again, by reason; `suspects` are to be taken apart, the `named` among them first;
@@ -189,8 +184,7 @@ def _by_record(
     return verdict
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
+class _Body(Struct, frozen=True):
     """A reply's body, read with tolerance. `plain`: an object, or nothing, that speaks of no error."""
 
     message: str

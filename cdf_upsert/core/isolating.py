@@ -10,7 +10,8 @@ request a record. No record is blamed for another: only a reply to the record al
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from cdf_upsert.core.record import Record
 
@@ -18,8 +19,7 @@ MOST_NAMED = 4
 ENOUGH = 3
 
 
-@dataclass(slots=True)
-class Hunt:
+class Hunt(Struct):
     """What is known of one batch that is being taken apart; shared by all its parts."""
 
     splits: int = 0
@@ -28,8 +28,7 @@ class Hunt:
     misled: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One part of a batch; `named` when a reply pointed at its single record, `alone` for one request a record."""
 
     records: Sequence[Record]

@@ -13,7 +13,8 @@ accepted stands in the end.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from cdf_upsert.core.record import Key, Record, keys_of
 
@@ -21,16 +22,14 @@ RECORD_OVERHEAD = 300
 """What a waiting record takes in memory beside its text, in bytes (measured, CPython 3.11)."""
 
 
-@dataclass(slots=True)
-class _Chain:
+class _Chain(Struct):
     """The versions that wait behind the one under way, each list from old to new."""
 
     older: list[Record] = field(default_factory=list)
     newer: list[Record] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Freed:
+class Freed(Struct, frozen=True):
     """What an accepted batch sets free: versions whose turn it is, and versions that are superseded."""
 
     due: Sequence[Record] = ()

@@ -4,9 +4,10 @@ Single-threaded with one owner, no clock inside: each method is told `now`, in s
 """
 
 from copy import copy
-from dataclasses import dataclass
 from math import inf
 from typing import assert_never
+
+from msgspec import Struct
 
 from cdf_upsert.core.breaker import Breaker, RetryBudget
 from cdf_upsert.core.concurrency import Limit
@@ -33,8 +34,7 @@ FEW_CALM = 5
 """Calm replies after a pace was brought down, below which the next 429 says that this was not enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """What is known and wanted before the first request."""
 
     concurrency: int | None = None
@@ -52,8 +52,7 @@ class Policy:
     """One throw of the dice in [0, 1): keeps loads that wait for the same service from asking in step."""
 
 
-@dataclass(frozen=True, slots=True)
-class PacingState:
+class PacingState(Struct, frozen=True):
     """What is in force: for the screen, the log and the report."""
 
     limit: int

@@ -5,8 +5,9 @@ The size of a body is known before a record is added: `{"items":[` + the texts j
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+
+from msgspec import Struct
 
 from cdf_upsert.core.record import ENVELOPE_BYTES, Record
 
@@ -16,8 +17,7 @@ def body_bytes(records: Sequence[Record]) -> int:
     return ENVELOPE_BYTES + sum(len(record.text) for record in records) + max(len(records) - 1, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(Struct, frozen=True):
     """The records of one request; `nbytes` has the whole body, uncompressed."""
 
     records: Sequence[Record]

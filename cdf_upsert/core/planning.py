@@ -7,9 +7,11 @@ next one opens.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import ceil
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from cdf_upsert.core.distinct import DistinctKeys
 from cdf_upsert.core.packing import Packed, Packer
@@ -24,8 +26,7 @@ COMPRESSED_FIRST, COMPRESSED_EACH = 16, 8
 GIGABYTE = 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """What is to be sent."""
 
     records: int
@@ -34,8 +35,7 @@ class Work:
     requests: int
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(Struct, frozen=True):
     """What the inputs hold."""
 
     work: Work
@@ -72,7 +72,9 @@ class Surveyor:
         nbytes, work = packed.nbytes, self._work
         if work.requests < COMPRESSED_FIRST or work.requests % COMPRESSED_EACH == 0:
             self._sampled += nbytes
-            self._sampled_compressed += len(self._compress(b",".join(record.text for record in packed.records)))
+            self._sampled_compressed += len(
+                self._compress(b",".join(record.text for record in packed.records))
+            )
         self._work = Work(work.records + len(packed.records), work.nbytes + nbytes, work.requests + 1)
 
 
@@ -87,8 +89,7 @@ class Bottleneck(StrEnum):
     SPEED = "the speed so far"
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """What a load may use; None: not bounded, or not known."""
 
     quota: Quota | None = None
@@ -104,8 +105,7 @@ class Bounds:
     """Seconds until the next window; None: a whole window from now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(Struct, frozen=True):
     """How long that takes, in seconds, and why."""
 
     low: float
@@ -176,8 +176,7 @@ def _shares(work: Work, quota: Quota | None) -> list[tuple[float, Bottleneck]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(Struct, frozen=True):
     """Whether the records fit into the stream; None: not told."""
 
     free_records: int | None
@@ -204,8 +203,7 @@ def room(facts: StreamFacts, survey: Survey) -> Room:
     return Room(free_records, free_bytes, all(verdicts) if verdicts else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a load would take."""
 
     stream: str

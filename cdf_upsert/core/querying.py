@@ -5,10 +5,10 @@ filter, 10 containers to select from, and an answer of at most 20 MB.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import msgspec
+from msgspec import Struct
 
 from cdf_upsert.core.comparing import Comparison, Missing, compare
 from cdf_upsert.core.record import Key, Record
@@ -30,8 +30,7 @@ class _Sources(msgspec.Struct, gc=False):
 _decode_sources = msgspec.json.Decoder(_Sources).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True):
     """One question: what do these containers (or views) hold under these keys of one space?"""
 
     space: str
@@ -55,8 +54,7 @@ class Query:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Portion:
+class Portion(Struct, frozen=True):
     """Records that are read back together, and the questions it takes: several for many containers."""
 
     records: Sequence[Record]

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+
+class Quota(Struct, frozen=True):
     """What a stream takes in one window; None: no bound is known."""
 
     window: float = 600.0

@@ -1,8 +1,9 @@
 """How fast: requests per second, learnt from what is refused, and records per second at most."""
 
 from collections import deque
-from dataclasses import dataclass, field
 from math import inf
+
+from msgspec import Struct, field
 
 from cdf_upsert.core.traffic import Observation
 
@@ -26,8 +27,7 @@ SLOWEST = 0.05
 """Requests per second below which the pace does not go: what is refused even then is no matter of pace."""
 
 
-@dataclass(slots=True)
-class Pace:
+class Pace(Struct):
     """Requests per second; `value` is None as long as nothing is known to bound it."""
 
     ceiling: float | None = None
@@ -113,8 +113,7 @@ def known_pace(requests_per_second: float | None) -> Pace:
     return Pace(ceiling=ceiling, value=ceiling)
 
 
-@dataclass(slots=True)
-class MaxRate:
+class MaxRate(Struct):
     """Records per second at most, on average and after each request."""
 
     records_per_second: float | None

@@ -8,13 +8,12 @@ A record is checked for what the service would refuse a whole request for: an ob
 import base64
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count, repeat
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from cdf_upsert.core.framing import Frames, Place, Unframed
 
@@ -61,8 +60,7 @@ class FailureClass(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """Why one record failed. `status`, `request_id` and `attempts` speak of the last try, if there was one."""
 
     kind: FailureClass
@@ -72,8 +70,7 @@ class Failure:
     attempts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """The settlement of one record that failed. `text` is None when the bytes were too many to keep."""
 
     ordinal: int
@@ -84,8 +81,7 @@ class Failed:
     superseded_by: Place | None = None
 
 
-@dataclass(slots=True)
-class Checked:
+class Checked(Struct):
     """What became of framed texts: records to send, records that failed, and how many gave way to a newer version."""
 
     records: list[Record] = field(default_factory=list)

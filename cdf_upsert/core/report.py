@@ -1,7 +1,6 @@
 """What a run tells at its end, as data: the JSON of the report, and the exit code."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from signal import SIGINT
 
@@ -17,8 +16,7 @@ from cdf_upsert.core.wording import utf8
 SCHEMA = "cdf-upsert/report/1"
 
 
-@dataclass(frozen=True, slots=True)
-class RunFacts:
+class RunFacts(Struct, frozen=True):
     """What the events do not tell. The times are aware; `signal` is the one that interrupted the run."""
 
     run: str

@@ -13,8 +13,10 @@ has accepted any record since the try before:
                                        then the service is asked what is stored
 """
 
-from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from cdf_upsert.core.interpret import Reason
 from cdf_upsert.core.record import FailureClass
@@ -31,8 +33,7 @@ class Dice(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Tries:
+class Tries(Struct, frozen=True):
     """What a batch has behind it: all its tries, those that count by reason, and those in a row that wait longer."""
 
     all: int = 0
@@ -51,23 +52,20 @@ class Tries:
         return replace(self, counted=counted, in_row=self.in_row + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class TryAgain:
+class TryAgain(Struct, frozen=True):
     """Send once more after `seconds`."""
 
     seconds: float
     tries: Tries
 
 
-@dataclass(frozen=True, slots=True)
-class AskStored:
+class AskStored(Struct, frozen=True):
     """Read back what is stored; `otherwise` is what the records have failed as when it is not ours."""
 
     otherwise: FailureClass
 
 
-@dataclass(frozen=True, slots=True)
-class FailAs:
+class FailAs(Struct, frozen=True):
     """The records have failed."""
 
     kind: FailureClass

@@ -3,9 +3,10 @@
 The command line asks here before it does anything: this imports nothing that takes time.
 """
 
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import assert_never
+
+from msgspec import Struct
 
 
 class Progress(StrEnum):
@@ -32,8 +33,7 @@ class Verbosity(Enum):
     VERBOSE = "verbose"
 
 
-@dataclass(frozen=True, slots=True)
-class Showing:
+class Showing(Struct, frozen=True):
     """What the user wants to see."""
 
     progress: Progress = Progress.AUTO

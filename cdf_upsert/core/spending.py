@@ -10,9 +10,11 @@ is sent but a small probe now and then, to find out whether the service is kinde
     BUCKET   twice an opening gave next to nothing: what is left refills evenly
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from cdf_upsert.core.quota import Quota
 from cdf_upsert.core.traffic import Go, Observation, Wait, WaitReason

@@ -4,14 +4,14 @@ All records of a load are numbered from 0 in input order, over all its inputs: a
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from cdf_upsert.core.framing import Position
 from cdf_upsert.core.record import Failed, Key, Record
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """A place between two records: `ordinal` is the next record's, `position` how far input number `index` is read."""
 
     ordinal: int = 0
@@ -19,8 +19,7 @@ class Checkpoint:
     position: Position = field(default_factory=Position)
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True):
     """The final outcomes of some records, and what remains unsettled of the batch that they were sent in.
 
     `closed` is the number of a batch that was under way; `opened` are the batches that its unsettled records are
@@ -35,16 +34,14 @@ class Settlement:
     opened: Sequence[tuple[int, Sequence[Record]]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(Struct, frozen=True):
     """A record that failed in an earlier run and is to be tried again: its line of the failed file."""
 
     ordinal: int
     line: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ranges:
+class Ranges(Struct, frozen=True):
     """A set of ordinals as ranges `[first, end)` in ascending order that neither touch nor overlap."""
 
     spans: Sequence[tuple[int, int]] = ()
@@ -83,8 +80,7 @@ class Ranges:
         return gaps
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """Where the last run of a load stood; the default is a new load.
 
     Reading goes on at `start`; records in `settled` are stepped over. `already_accepted` counts the records

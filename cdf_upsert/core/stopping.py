@@ -5,10 +5,11 @@ Times are seconds of one monotonic clock.
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
 from typing import assert_never
+
+from msgspec import Struct
 
 from cdf_upsert.core import events
 from cdf_upsert.core.grouping import pattern_of
@@ -34,23 +35,20 @@ class StopKind(StrEnum):
     ALL_ALIKE = "all_alike"
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """The run is to stop; `reason` is a whole sentence."""
 
     kind: StopKind
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class FailureCount:
+class FailureCount(Struct, frozen=True):
     """More failed records than this are too many."""
 
     records: int
 
 
-@dataclass(frozen=True, slots=True)
-class FailurePercent:
+class FailurePercent(Struct, frozen=True):
     """More failed records in a hundred settled ones than this are too many."""
 
     percent: float
@@ -80,8 +78,7 @@ def parse_max_failures(text: str) -> MaxFailures:
     raise ValueError(f"{text!r} is no number of failures: write a count such as 100, or a share such as 2%.")
 
 
-@dataclass(frozen=True, slots=True)
-class StoppingPolicy:
+class StoppingPolicy(Struct, frozen=True):
     """What the user set; durations in seconds, None: no such bound."""
 
     max_failures: MaxFailures | None = None

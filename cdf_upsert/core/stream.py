@@ -1,21 +1,19 @@
 """What the service tells of a stream: its kind, and how much room it has."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True):
     """How much of something a stream may hold, and how much of that is taken; None: not told."""
 
     provisioned: float
     consumed: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class StreamFacts:
+class StreamFacts(Struct, frozen=True):
     """One stream, as `GET /streams/{id}?includeStatistics=true` tells it.
 
     `template` is for information only: the service says that it may have been changed since.

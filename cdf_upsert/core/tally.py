@@ -1,9 +1,10 @@
 """Facts to counts, rates, latencies, failure groups, and a ledger that must balance."""
 
 from collections import Counter, deque
-from dataclasses import dataclass
 from math import ceil, exp, floor, log
 from typing import assert_never
+
+from msgspec import Struct
 
 from cdf_upsert.core.events import (
     BatchReplied,
@@ -74,8 +75,7 @@ class Latencies:
         return None
 
 
-@dataclass(slots=True)
-class InputTally:
+class InputTally(Struct):
     """What was read of one input. `position` counts in `total_bytes`, which is None when nobody knows.
 
     `format` is None for an input that was not opened: only records of an earlier run came from it.

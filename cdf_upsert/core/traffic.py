@@ -3,8 +3,9 @@
 Times are seconds of one monotonic clock; sizes are records and bytes before compression.
 """
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 
 class Signal(Enum):
@@ -18,8 +19,7 @@ class Signal(Enum):
     """408, 502, 503, 504, a connection that failed, a time-out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Struct, frozen=True):
     """One request that has ended."""
 
     started: float
@@ -40,8 +40,7 @@ class Observation:
         return self.ended - self.started
 
 
-@dataclass(frozen=True, slots=True)
-class Go:
+class Go(Struct, frozen=True):
     """A request may be sent now."""
 
     records_at_most: int | None = None
@@ -60,8 +59,7 @@ class WaitReason(Enum):
     RETRY_BUDGET = "retry_budget"
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """No request may be sent before `until`; infinity: ask again after a reply."""
 
     until: float

@@ -1,12 +1,12 @@
 """What `verify` decides: which keys it looks at, what a reply to a question means, and what it tells at the end."""
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, assert_never
 
 import msgspec
+from msgspec import Struct
 
 from cdf_upsert.core.comparing import Comparison, Different, Missing, Same
 from cdf_upsert.core.interpret import NoReply, Reply
@@ -27,8 +27,7 @@ LAG_SECONDS = 6.0
 """Until what was written before is surely visible: one or two seconds as published, sometimes a few more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """How many of the keys are looked at, picked by chance: so many, so many in a hundred, or all."""
 
     keys: int | None = None
@@ -52,13 +51,11 @@ def parse_sample(text: str) -> Sample:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """What is stored is among the findings."""
 
 
-@dataclass(frozen=True, slots=True)
-class AskLater:
+class AskLater(Struct, frozen=True):
     """No answer yet. `reached` tells whether a connection to the service came about."""
 
     signal: Signal
@@ -67,8 +64,7 @@ class AskLater:
     reached: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
+class NoAnswer(Struct, frozen=True):
     """This question will not be answered, but others may be."""
 
     message: str
@@ -76,8 +72,7 @@ class NoAnswer:
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """No question will be answered; `message` is the service's own."""
 
     status: int
@@ -157,8 +152,7 @@ def difference(record: Record, found: Comparison | NoAnswer) -> Failed | None:
     return Failed(record.ordinal, record.place, failure, record.text, record.key)
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """Where the records of the inputs are; at the end of a whole run each of them is in exactly one place."""
 
     read: int = 0

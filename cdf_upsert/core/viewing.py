@@ -1,6 +1,6 @@
 """How a run stands at one moment, for those who look at it while it goes on."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from cdf_upsert.core.events import Waiting
 from cdf_upsert.core.planning import Bounds, Work, remaining
@@ -8,8 +8,7 @@ from cdf_upsert.core.tally import Tally
 from cdf_upsert.core.wording import clock, duration, rate
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """How a run stands at one moment.
 
     `rate` is in records accepted per second, lately; `limit` and `pace` are the requests that may be under way, and

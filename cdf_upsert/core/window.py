@@ -1,22 +1,21 @@
 """A sliding window over what was accepted, in flat memory."""
 
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 SLOTS = 240
 """The parts in which a window is kept: time is known to 0.4 % of it."""
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(Struct):
     began: float
     ended: float
     records: int
     nbytes: int
 
 
-@dataclass(slots=True)
-class SlidingWindow:
+class SlidingWindow(Struct):
     """Records and bytes accepted in the last `seconds`."""
 
     seconds: float

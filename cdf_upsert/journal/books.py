@@ -5,10 +5,11 @@ import errno
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.record import Failed, Key, Record
@@ -51,8 +52,7 @@ class KeyFilter:
         return [record for record in records if slots[hash(record.key) % _SLOTS]]
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """What `open_journal` has found and made ready."""
 
     directory: Path

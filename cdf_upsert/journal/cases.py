@@ -10,17 +10,17 @@ another load, unfinished                      refused
 a damaged journal                             a new load; the journal is kept aside
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
+
+from msgspec import Struct
 
 from cdf_upsert.core.standing import Standing
 from cdf_upsert.errors import UsageError
 from cdf_upsert.journal.identity import Identity, InputIdentity
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
+class Earlier(Struct, frozen=True):
     """What the directory holds: which load, whether all was accepted, whether a run was cut short."""
 
     identity: Identity
@@ -28,43 +28,36 @@ class Earlier:
     unfinished: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NewLoad:
+class NewLoad(Struct, frozen=True):
     """The directory was empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Repeated:
+class Repeated(Struct, frozen=True):
     """Everything was accepted the last time: the same command is a new load."""
 
 
-@dataclass(frozen=True, slots=True)
-class InputChanged:
+class InputChanged(Struct, frozen=True):
     """An input is not what it was, so nothing that is known of its records holds."""
 
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OtherLoad:
+class OtherLoad(Struct, frozen=True):
     """The directory held a load of something else, which is finished."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(Struct, frozen=True):
     """`--fresh`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Damaged:
+class Damaged(Struct, frozen=True):
     """The journal cannot be read; it is kept at `kept`."""
 
     kept: Path
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class GoingOn:
+class GoingOn(Struct, frozen=True):
     """The load goes on where run number `run` stood; `to_go` is None until a run has read to the end."""
 
     run: int

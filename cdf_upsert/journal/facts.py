@@ -10,12 +10,11 @@ Heard      the bytes of an input that can be read only once, up to some length
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import assert_never
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from cdf_upsert.core.record import Key, Record
 from cdf_upsert.core.standing import Checkpoint, Ranges
@@ -140,8 +139,7 @@ class Spans:
         return at >= 0 and self._ends[at] >= span[1]
 
 
-@dataclass(slots=True)
-class State:
+class State(Struct):
     """How a load stands. `read` are places that reading has passed and that may become the checkpoint."""
 
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

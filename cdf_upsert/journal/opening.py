@@ -3,9 +3,10 @@
 import contextlib
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.standing import Checkpoint, Standing
@@ -87,8 +88,7 @@ def open_journal(
     return journal
 
 
-@dataclass(frozen=True, slots=True)
-class _Directory:
+class _Directory(Struct, frozen=True):
     """What happens to the files of earlier runs when a run begins."""
 
     directory: Path

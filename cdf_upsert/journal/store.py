@@ -9,11 +9,11 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from cdf_upsert.core.record import Key
 from cdf_upsert.errors import UsageError
@@ -62,8 +62,7 @@ class DamagedError(Exception):
     """A journal cannot be read; the text says what is wrong with it. Never leaves this package."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run: times are ISO 8601 in UTC; a run without an end was cut off, or is under way."""
 
     number: int
@@ -76,8 +75,7 @@ class Run:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FailedRow:
+class FailedRow(Struct, frozen=True):
     """One failed record: `line` is its line of the failed file, without a newline."""
 
     ordinal: int

@@ -12,10 +12,12 @@ nothing more can be read before it has gone.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
 from itertools import count
 from math import inf
 from typing import Any, TypeVar, assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from cdf_upsert.core import events
 from cdf_upsert.core.interpret import NoReply, Reason, Reply, Said, Verdict, interpret
@@ -45,8 +47,7 @@ CONFLICT_RECORDS = 100
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Struct, frozen=True):
     """How a run ended: `reason` is a whole sentence, or empty."""
 
     outcome: events.Outcome
@@ -54,8 +55,7 @@ class Ending:
     unsent: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Halt:
+class _Halt(Struct, frozen=True):
     outcome: events.Outcome
     reason: str
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from cdf_upsert.core import events
 from cdf_upsert.core.framing import Frames, Position, Unframed
@@ -11,8 +12,7 @@ from cdf_upsert.core.record import Checked, Checker, Failed, failed_of
 from cdf_upsert.load.ports import Input
 
 
-@dataclass(slots=True)
-class Examined:
+class Examined(Struct):
     """What the inputs hold: the records that are fit to be sent, and the requests they would take."""
 
     good: int = 0

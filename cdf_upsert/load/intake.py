@@ -1,8 +1,9 @@
 """What a run reads: first the records that failed in the run before, then the inputs from where that run stood."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, assert_never
+
+from msgspec import Struct
 
 from cdf_upsert.core import events
 from cdf_upsert.core.framing import Frames, Position, Unframed
@@ -11,8 +12,7 @@ from cdf_upsert.core.standing import Again, Checkpoint, Standing
 from cdf_upsert.load.ports import Books, Input
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """Checked records of one input; `position` is how many of its stored bytes are behind the reader."""
 
     checked: Checked

@@ -3,8 +3,9 @@
 import heapq
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import count
+
+from msgspec import Struct, field
 
 from cdf_upsert.core.isolating import Hunt
 from cdf_upsert.core.ordering import RECORD_OVERHEAD
@@ -13,8 +14,7 @@ from cdf_upsert.core.record import Record
 from cdf_upsert.core.retrying import Tries
 
 
-@dataclass(slots=True, eq=False)
-class Batch:
+class Batch(Struct, eq=False):
     """Records that all have the same history: those of one request, or with `alone` of one request each.
 
     `number` is 0 until the journal knows the batch. `accepted_before` is how many records the run had accepted when

@@ -6,8 +6,9 @@ up again for a few seconds before that is believed.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import assert_never
+
+from msgspec import Struct, field
 
 from cdf_upsert.core.comparing import Comparison, Different, Missing, Same
 from cdf_upsert.core.record import Key, Record
@@ -21,8 +22,7 @@ PAUSES = (0.0, 1.0, 2.0, 3.0)
 Compare = Callable[[Sequence[Record]], Awaitable[dict[Key, Comparison] | None]]
 
 
-@dataclass(slots=True)
-class Lookup:
+class Lookup(Struct):
     """Every record in one place: stored as ours, stored otherwise (and how), or no answer came."""
 
     same: list[Record] = field(default_factory=list)

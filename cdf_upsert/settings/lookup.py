@@ -1,9 +1,10 @@
 """Where a value comes from: layers of settings, one above the other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeVar
+
+from msgspec import Struct
 
 from cdf_upsert.core.access import Origin
 from cdf_upsert.core.redact import MASK
@@ -16,8 +17,7 @@ COMMAND_LINE: Final = "the command line"
 _QUOTES: Final = ("'", '"')
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A value and its origin: `name` in the place `origin`, which is layer `rank` (0 beats all others)."""
 
     text: str
@@ -29,8 +29,7 @@ class Found:
         return self.name if self.origin == COMMAND_LINE else f"{self.name} ({self.origin})"
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """Values of one place; `by_key` says whether they go by the setting's key or by its variables."""
 
     origin: str

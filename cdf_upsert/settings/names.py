@@ -1,11 +1,11 @@
 """What can be set, and under which names: one table for the lookup, the messages and the documentation."""
 
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+
+class Setting(Struct, frozen=True):
     """One thing that can be configured.
 
     Attributes:

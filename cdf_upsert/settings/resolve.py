@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from cdf_upsert.core.access import DOMAIN, Provider, Session, Settings, Target
 from cdf_upsert.errors import UsageError

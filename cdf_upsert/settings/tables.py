@@ -8,10 +8,11 @@ Keys at the top hold for every profile; a profile's own keys beat them:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from cdf_upsert.settings.names import SETTINGS
 
@@ -19,8 +20,7 @@ FILE: Final = "cdf-upsert.toml"
 PROJECT_FILE: Final = "pyproject.toml"
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
+class Tables(Struct, frozen=True):
     """What the TOML file says: `file` is its name, `common` and `profiles` map keys to values as text."""
 
     file: str = FILE

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol, cast
+
+from msgspec import Struct
 
 INPUT_STEP = 16 * 1024
 """Compressed bytes of one step: what a corrupt stream may take with it that was sound."""
@@ -50,8 +51,7 @@ def _xz() -> _Engine:
     return LZMADecompressor(FORMAT_XZ, memlimit=128 * 1024 * 1024)  # The highest preset of xz takes 65 MiB.
 
 
-@dataclass(frozen=True, slots=True)
-class Compression:
+class Compression(Struct, frozen=True):
     """A way to compress: its name, the first bytes that tell it, and what undoes it."""
 
     name: str

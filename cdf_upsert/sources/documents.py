@@ -5,11 +5,11 @@ where a record ends, and the record's own bytes are what is framed. At most one 
 """
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
 
 import msgspec
+from msgspec import Struct
 
 from cdf_upsert.core.framing import MAX_RECORD, Frames, Place, Position, Unframed, oversize, set_apart
 from cdf_upsert.sources.envelope import Guess, items_begin
@@ -36,8 +36,7 @@ class _In(Enum):
     """The members of an envelope, behind its items."""
 
 
-@dataclass(slots=True)
-class _Value:
+class _Value(Struct):
     """A value whose end is not seen yet."""
 
     offset: int

@@ -2,10 +2,10 @@
 
 import re
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum, auto
 
 import ijson
+from msgspec import Struct
 
 # What ijson raises on bytes that it cannot take: its own error for the grammar; the others come from making Python
 # values of numbers and texts that are out of bounds (its C backend makes a SystemError of an integer that is too long).
@@ -50,8 +50,7 @@ class Fault(Enum):
     """One value is no JSON (NaN, not UTF-8) or out of the parser's bounds; what is around it stands."""
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
+class Break(Struct, frozen=True):
     """Where bytes break the grammar, and where the token begins that does; both count from their beginning."""
 
     at: int

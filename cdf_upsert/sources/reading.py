@@ -11,10 +11,11 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import assert_never
+
+from msgspec import Struct
 
 from cdf_upsert.core.framing import Format, Frames, Position, Unframed
 from cdf_upsert.errors import UsageError
@@ -28,8 +29,7 @@ BLOCK = 512 * 1024
 _AHEAD = 4  # Blocks that are read ahead of the framing at most.
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(Struct, frozen=True):
     """One input that was there when it was looked at.
 
     `size` in bytes as stored, None where it cannot be known. `format` None: told by the content. `on_bytes` is told
@@ -89,24 +89,20 @@ def _why(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(Struct, frozen=True):
     data: bytes
     stored: int  # Bytes of the input as stored that are read with it.
 
 
-@dataclass(frozen=True, slots=True)
-class _Sought:
+class _Sought(Struct, frozen=True):
     """The blocks that follow begin at the position to start from: the input is NDJSON and not compressed."""
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(Struct, frozen=True):
     broken: str | None  # Why the input ends before its end.
 
 
-@dataclass(frozen=True, slots=True)
-class _Crash:
+class _Crash(Struct, frozen=True):
     error: BaseException  # Nothing about the input: a bug, or no memory.
 
 

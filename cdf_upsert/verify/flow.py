@@ -9,9 +9,10 @@ Memory is bounded by what is under way. Everything runs in one event loop, so th
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from math import inf
 from typing import Protocol, assert_never
+
+from msgspec.structs import replace
 
 from cdf_upsert.core.comparing import Comparison, Same
 from cdf_upsert.core.framing import MAX_RECORD, Frames, Position, Unframed

@@ -1,8 +1,8 @@
 """What the log says of the events of a run."""
 
-import dataclasses
 from typing import get_args
 
+import msgspec
 import pytest
 
 from cdf_upsert.core.diagnosing import diagnostic_of
@@ -64,7 +64,7 @@ def test_the_parts_of_a_diagnostic_for_a_machine():
     """The numbers of a sentence are also told apart."""
     diagnostic = diagnostic_of(BatchReplied(1, 429, 0.5, 1, 3, "r-1"), Verbosity.VERBOSE)
     assert diagnostic is not None
-    assert dataclasses.asdict(diagnostic) == {
+    assert msgspec.structs.asdict(diagnostic) == {
         "name": "reply",
         "message": "Reply 429 after 0.500 s, request r-1.",
         "fields": {"status": 429, "seconds": 0.5, "requestId": "r-1", "underWay": 3},

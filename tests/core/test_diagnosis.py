@@ -1,10 +1,9 @@
 """Why it does not work, in one sentence each."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cdf_upsert.core.access import Target
 from cdf_upsert.core.claims import Claims

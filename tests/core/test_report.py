@@ -1,11 +1,11 @@
 """The report: its JSON, its exit codes, and what it says to people."""
 
 import signal
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from cdf_upsert.core.events import (
     BatchReplied,
