@@ -3,6 +3,7 @@
 All records of a load are numbered from 0 in input order, over all its inputs: a record's ordinal.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct, field
@@ -67,9 +68,9 @@ class Ranges(Struct, frozen=True):
     def missing_from(self, first: int, end: int) -> list[tuple[int, int]]:
         """The parts of `[first, end)` that are not in the set."""
         gaps: list[tuple[int, int]] = []
-        for known_first, known_end in self.spans:
-            if known_end <= first:
-                continue
+        begin = bisect_right(self.spans, first, key=lambda span: span[1])
+        for at in range(begin, len(self.spans)):
+            known_first, known_end = self.spans[at]
             if known_first >= end:
                 break
             if known_first > first:

@@ -316,7 +316,7 @@ class Journal:
             full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         else:
             path, why = self._store.path, str(error)
-            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
         mend = "make room there" if full else "check the disk and the permissions"
         return LoaderError(
             f"{path} cannot be written ({why}): {mend}, then give the same command again to go on."

@@ -125,13 +125,23 @@ class Spans:
         self._firsts[low:high] = [first]
         self._ends[low:high] = [end]
 
-    def remove(self, ordinal: int) -> None:
-        """Take an ordinal out, which is in the set."""
-        at = bisect_right(self._firsts, ordinal) - 1
-        first, end = self._firsts[at], self._ends[at]
-        parts = [span for span in ((first, ordinal), (ordinal + 1, end)) if span[0] < span[1]]
-        self._firsts[at : at + 1] = [span[0] for span in parts]
-        self._ends[at : at + 1] = [span[1] for span in parts]
+    def without(self, taken: Iterable[Span]) -> "Spans":
+        """The ordinals that are not in `taken`, which ascends."""
+        left: list[Span] = []
+        cuts = iter(taken)
+        cut = next(cuts, None)
+        for first, end in self:
+            start = first
+            while cut is not None and cut[0] < end:
+                if start < cut[0]:
+                    left.append((start, cut[0]))
+                start = max(start, cut[1])
+                if start >= end:
+                    break  # It may reach into the next span.
+                cut = next(cuts, None)
+            if start < end:
+                left.append((start, end))
+        return Spans(left)
 
     def covers(self, span: Span) -> bool:
         """Whether all ordinals of `span` are in the set."""

@@ -44,7 +44,7 @@ def open_journal(
     with contextlib.ExitStack() as undo:
         try:
             _make(directory)
-            path = directory / FAILED if failed is None else usable(failed, [one.path for one in plan.inputs])
+            path = usable(failed or directory / FAILED, [one.path for one in plan.inputs])
             lock = Lock.take(directory / LOCK, now)
             undo.callback(lock.release)
             store, state, damaged = _read(directory / JOURNAL, now)
@@ -105,8 +105,8 @@ class _Directory(Struct, frozen=True):
             failed = self.store.failed_count()
             # Behind the checkpoint an older version may be unsettled, which must not land after the failed one:
             # there all is read again, and tried in input order. Before it everything is settled.
-            for ordinal in self.store.drop_failed_from(state.checkpoint.ordinal):
-                state.settled.remove(ordinal)
+            unsettled = self.store.drop_failed_from(state.checkpoint.ordinal)
+            state.settled = state.settled.without(facts.spans_of(unsettled))
             standing = Standing(
                 run=run.number,
                 # What can be read only once is read from its beginning: every byte of it is compared.

@@ -251,6 +251,14 @@ def test_a_failed_file_elsewhere_is_ours_only_while_we_wrote_it(tmp_path: Path, 
     journal.close()
 
 
+def test_an_input_is_never_taken_for_the_failed_file(tmp_path: Path) -> None:
+    """A failed file that is loaded in its own directory is refused before anything happens to it."""
+    plan = make_plan(make_input(tmp_path, name="failed.ndjson"))
+    with pytest.raises(UsageError, match="is an input of this load"):
+        open_run(plan, tmp_path)
+    assert (tmp_path / "failed.ndjson").read_text() == "{}\n"
+
+
 def test_reports_of_earlier_runs_are_kept(tmp_path: Path, plan: Identity) -> None:
     """The report's name is free for each run; the earlier one has its run's name."""
     run(plan, tmp_path / "load", "one")
