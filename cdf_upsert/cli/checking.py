@@ -68,7 +68,7 @@ def run_check(options: CheckOptions) -> int:
         UsageError: an input or the failed file is not usable.
     """
     names = input_names(options.inputs)
-    reporting.see_usable(options.report, names)
+    reporting.see_usable(options.report, names, [] if options.failed is None else [options.failed])
     inputs = [open_input(name, options.format) for name in names]
     writer = _FailedWriter(options.failed)
     try:

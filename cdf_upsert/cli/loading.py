@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
 import secrets
@@ -20,6 +19,7 @@ from msgspec.structs import replace
 from cdf_upsert.cli import reporting
 from cdf_upsert.cli.options import FormatChoice, TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
+from cdf_upsert.cli.tuning import tune
 from cdf_upsert.cli.wiring import Access, access, redacted
 from cdf_upsert.core import events
 from cdf_upsert.core.diagnosing import Diagnostic
@@ -42,6 +42,7 @@ from cdf_upsert.journal import (
     identify,
     open_journal,
 )
+from cdf_upsert.journal.names import FAILED, JOURNAL, LOCK
 from cdf_upsert.load import Ending, Engine, outcome_of
 from cdf_upsert.load.ports import Input
 from cdf_upsert.load.preflight import preflight
@@ -55,6 +56,9 @@ DOCTOR_SECONDS = 20.0
 CEILING, REQUESTS_PER_SECOND = 15, 30.0
 """Requests at once that `auto` never passes, and requests a second: the write budget of one identity (published
 limits)."""
+
+SAME_SIGNAL = 0.1
+"""Seconds in which a signal that comes twice is one: `timeout` sends it to its child, and to all of its group."""
 
 
 class LoadOptions(Struct, frozen=True):
@@ -90,13 +94,10 @@ def run_load(options: LoadOptions) -> int:
     Raises:
         LoaderError: the run could not begin.
     """
-    # Each record is a few young objects and no cycle: by default they would be gone through at every 700.
-    gc.freeze()
-    gc.set_threshold(100_000)
+    tune()
     check_stream(options.stream)
     policy = _stopping_policy(options)
     names = input_names(options.inputs)
-    reporting.see_usable(options.report, names)
     inputs = [open_input(name, options.format.wanted) for name in names]
     if options.dry_run:
         from cdf_upsert.cli.checking import CheckOptions, run_check  # noqa: PLC0415  only then
@@ -112,6 +113,8 @@ def run_load(options: LoadOptions) -> int:
             fmt=options.format.value,
         )
         directory = options.run_dir or default_directory(identity, started, secrets.randbits(16))
+        ours = [options.failed or directory / FAILED, directory / JOURNAL, directory / LOCK]
+        reporting.see_usable(options.report, names, ours)
         run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
         journal = open_journal(
             identity, directory, run_id=run_id, now=started, fresh=options.fresh, failed=options.failed
@@ -121,7 +124,13 @@ def run_load(options: LoadOptions) -> int:
         try:
             checked = [_verified(one, index, journal) for index, one in enumerate(inputs)]
             run = _Run(
-                options=options, way=way, journal=journal, inputs=checked, policy=policy, total_bytes=total
+                options=options,
+                way=way,
+                journal=journal,
+                inputs=checked,
+                policy=policy,
+                total_bytes=total,
+                streamed=identity.streamed,
             )
             return asyncio.run(run.go(run_id, started))
         finally:
@@ -169,6 +178,7 @@ class _Run:
         inputs: Sequence[Input],
         policy: StoppingPolicy,
         total_bytes: int | None,
+        streamed: bool,
     ) -> None:
         self._options = options
         self._way = way
@@ -176,8 +186,10 @@ class _Run:
         self._inputs = inputs
         self._policy = policy
         self._total_bytes = total_bytes
+        self._streamed = streamed
         self._engine: Engine | None = None
         self._signal: int | None = None
+        self._signal_at = 0.0
         self._early: asyncio.Task[StreamFacts | None] | None = None
 
     async def go(self, run_id: str, started: datetime) -> int:
@@ -299,10 +311,13 @@ class _Run:
                 loop.remove_signal_handler(number)
 
     def _interrupt(self, number: int) -> None:
+        now = asyncio.get_running_loop().time()
         if self._signal is not None:
+            if number == self._signal and now < self._signal_at + SAME_SIGNAL:
+                return
             self._screen.close()
             os._exit(128 + number)
-        self._signal = number
+        self._signal, self._signal_at = number, now
         if self._engine is not None:
             self._engine.halt(events.Outcome.INTERRUPTED, self._interruption())
         elif self._early is not None:
@@ -338,8 +353,8 @@ class _Run:
             faults.append(reporting.print_line(clean(to_json(report).decode())))
         for fault in filter(None, faults):
             self._screen.say(Diagnostic("report", fault, {}, "error"))
-        streamed = "-" in [one.path for one in self._inputs]
-        self._screen.tell(report, self._command(), relative(self._journal.directory) if streamed else None)
+        run_dir = relative(self._journal.directory) if self._streamed else None
+        self._screen.tell(report, self._command(), run_dir)
 
     def _command(self) -> list[str]:
         """What loads another input into the same stream, but for that input."""

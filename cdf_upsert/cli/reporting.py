@@ -10,16 +10,20 @@ from cdf_upsert.errors import UsageError
 from cdf_upsert.screen import Output
 
 
-def see_usable(path: Path | None, inputs: Sequence[str]) -> None:
-    """See, before anything is sent, that a report can be put where it is asked for.
+def see_usable(path: Path | None, inputs: Sequence[str], ours: Sequence[Path]) -> None:
+    """See, before anything is sent, that a report can be put where it is asked for; `ours` are other files of the run.
 
     Raises:
         UsageError: it cannot.
     """
     if path is None:
         return
+    if str(path) == "-":
+        raise UsageError("--report names a file: the report comes to standard output with --json.")
     if os.path.realpath(path) in {os.path.realpath(one) for one in inputs if one != "-"}:
         raise UsageError(f"{path} is an input, and the report would overwrite it: name another --report.")
+    if os.path.realpath(path) in map(os.path.realpath, ours):
+        raise UsageError(f"{path} is another file of this run: name another --report.")
     if path.is_dir():
         raise UsageError(f"{path} is a directory: name a file in it with --report.")
     if not path.parent.is_dir():
