@@ -31,7 +31,8 @@ def runs(
     ] = None,
 ) -> None:
     """List the loads that this directory knows, and how they stand; the latest run first."""
-    from cdf_upsert.errors import LoaderError, UsageError  # noqa: PLC0415  `--help` does without
+    from cdf_upsert.core.wording import one_line  # noqa: PLC0415  `--help` does without
+    from cdf_upsert.errors import LoaderError, UsageError  # noqa: PLC0415  as above
     from cdf_upsert.journal import ROOT, listing  # noqa: PLC0415
     from cdf_upsert.journal.names import JOURNAL  # noqa: PLC0415
 
@@ -57,7 +58,7 @@ def runs(
     if not loads and not removed:
         sys.stderr.write("This directory knows of no load.\n")
     for load in loads:
-        sys.stdout.write("\n".join(_paragraph(load)) + "\n")
+        sys.stdout.write("\n".join(map(one_line, _paragraph(load))) + "\n")
 
 
 def _paragraph(load: "KnownLoad") -> list[str]:
