@@ -115,9 +115,19 @@ def _run() -> str | int | None:
     except Exception as error:  # A bug; its traceback is for whoever mends it, not for the user.
         if isinstance(error, OSError) and error.filename is None and error.errno in _NOT_TAKEN:
             raise
+        if isinstance(error, FileNotFoundError) and not _has_directory():
+            _say("The working directory does not exist any more: change to another one.")
+            return 2
         _say(f"An unexpected error: {error!r}. This is a bug: please report it with {_kept(error)}.")
         return 1
     return 0
+
+
+def _has_directory() -> bool:
+    try:
+        return Path.cwd().is_dir()
+    except FileNotFoundError:
+        return False
 
 
 def _open_closed_streams() -> None:
