@@ -146,6 +146,9 @@ class Journal:
         Raises:
             LoaderError: the journal cannot be written.
         """
+        if self._failures:
+            # The next run tries failed versions again, so that these are overtaken, too.
+            overtaking = [*overtaking, *self._filter.among(records)]
         fact = facts.sent(batch, records, overtaking)
         self._under_way[batch] = fact
         with self._guarded():

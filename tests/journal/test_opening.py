@@ -182,6 +182,20 @@ def test_a_failed_record_of_which_a_newer_version_is_accepted_is_marked(
     journal.close()
 
 
+def test_a_failed_version_waits_for_a_newer_one_that_may_have_landed(tmp_path: Path, plan: Identity) -> None:
+    """The next run tries a failed record only after the newer version that was under way at the kill."""
+    journal = open_run(plan, tmp_path / "load")
+    old, new, other = make_records("a", "a", "b")
+    journal.passed(Checkpoint(1))
+    settle(journal, Settlement(failed=[make_failed(old)]))
+    asyncio.run(journal.intend(1, [new, other], []))
+    journal.close()
+    journal = open_run(plan, tmp_path / "load", "two")
+    assert [one.ordinal for one in asyncio.run(all_again(journal))] == [0]
+    assert journal.standing.in_doubt == {("s", "a"): 1}
+    journal.close()
+
+
 def test_an_older_version_takes_no_place(tmp_path: Path, plan: Identity) -> None:
     """A failed record is not marked when an older version of its key is accepted after it."""
     journal = open_run(plan, tmp_path / "load")
