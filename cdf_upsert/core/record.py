@@ -7,18 +7,22 @@ A record is checked for what the service would refuse a whole request for: an ob
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from itertools import count, repeat
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, defstruct, field
 
 from cdf_upsert.core.framing import Frames, Place, Unframed
 
 SPACE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,41}[a-zA-Z0-9]?")
 CONTAINER = re.compile(r"[a-zA-Z]([a-zA-Z0-9_]{0,253}[a-zA-Z0-9])?")
+
+MOST_KNOWN = 256
+"""So many names a decoder can know before looking them up costs more than making them anew."""
 
 ENVELOPE_BYTES = len(b'{"items":[]}')
 """What a request's body takes beside its records and the commas between them."""
@@ -156,6 +160,20 @@ class _FailedLine(Struct, gc=False):
     supersededBy: _AnyObject | UnsetType = UNSET  # noqa: N815  the file's own name
 
 
+def _decoder(spaces: AbstractSet[str], containers: AbstractSet[str]) -> Callable[[bytes], Any]:
+    """Decodes usual records that name only these spaces and containers; what it makes looks like `_Envelope`."""
+    one_of: Any = Literal
+    space, name = one_of[tuple(sorted(spaces))], one_of[tuple(sorted(containers))]
+    closed: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
+    container: Any = defstruct(
+        "_Container", [("space", space), ("externalId", name)], tag_field="type", tag="container", **closed
+    )
+    source: Any = defstruct("_Source", [("source", container), ("properties", _AnyObject)], **closed)
+    sources = Annotated[list[source], Meta(min_length=1, max_length=100)]
+    fields = [("space", space), ("externalId", _ExternalId), ("sources", sources)]
+    return msgspec.json.Decoder(defstruct("_Envelope", fields, **closed)).decode
+
+
 _decode_usual = msgspec.json.Decoder(_Envelope).decode
 _decode_loose = msgspec.json.Decoder(_LooseEnvelope).decode
 _decode_raw = msgspec.json.Decoder(Raw).decode
@@ -176,13 +194,15 @@ class _FaultError(Exception):
 class Checker:
     """Checks framed texts one block at a time; `body_bytes` is the ceiling of a request's whole body.
 
-    Remembers the spaces and containers that it has found good, so that a pattern is matched once for each name.
+    Remembers the names of spaces and containers that it has found good: a decoder that knows them needs neither to
+    make them anew nor to look at them again.
     """
 
     def __init__(self, body_bytes: int) -> None:
         self._room = body_bytes - ENVELOPE_BYTES
-        self._good_spaces: set[str] = set()
-        self._good_containers: set[Key] = set()
+        self._spaces: set[str] = set()
+        self._containers: set[str] = set()
+        self._decode_known: Callable[[bytes], Any] = _decode_usual
 
     def check(self, frames: Frames, ordinal: int) -> Checked:
         """Check the texts of `frames`, the first of which is record `ordinal` of the load."""
@@ -200,20 +220,11 @@ class Checker:
         texts = frames.texts
         if not texts:
             return []
-        try:
-            envelopes = list(map(_decode_usual, texts))
-        except (msgspec.DecodeError, RecursionError):
-            return None
-        if max(map(len, texts)) > self._room:
+        envelopes = self._decode(texts)
+        if envelopes is None or max(map(len, texts)) > self._room:
             return None
         keys = [(e.space, e.externalId) for e in envelopes]
-        spaces = {e.space for e in envelopes}
-        containers = {(s.source.space, s.source.externalId) for e in envelopes for s in e.sources}
-        if not (
-            (spaces <= self._good_spaces or self._learn_spaces(spaces))
-            and (containers <= self._good_containers or self._learn_containers(containers))
-            and "\0" not in "".join([key[1] for key in keys])
-        ):
+        if "\0" in "".join([key[1] for key in keys]):
             return None
         return list(
             map(
@@ -228,17 +239,32 @@ class Checker:
             )
         )
 
-    def _learn_spaces(self, spaces: set[str]) -> bool:
-        good = all(map(SPACE.fullmatch, spaces))
-        if good:
-            self._good_spaces |= spaces
-        return good
+    def _decode(self, texts: Sequence[bytes]) -> list[Any] | None:
+        """The envelopes of usual records with good names, or None when there are others among them."""
+        if self._decode_known is not _decode_usual:
+            try:
+                return list(map(self._decode_known, texts))
+            except (msgspec.DecodeError, RecursionError):
+                pass  # A new name, or a fault.
+        try:
+            envelopes = list(map(_decode_usual, texts))
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        return envelopes if self._learn(envelopes) else None
 
-    def _learn_containers(self, containers: set[Key]) -> bool:
-        good = all(SPACE.fullmatch(space) and CONTAINER.fullmatch(name) for space, name in containers)
-        if good:
-            self._good_containers |= containers
-        return good
+    def _learn(self, envelopes: Sequence[_Envelope]) -> bool:
+        """See that all names are good, and remember them."""
+        sources = [source.source for e in envelopes for source in e.sources]
+        spaces = {e.space for e in envelopes} | {source.space for source in sources}
+        containers = {source.externalId for source in sources}
+        if not (all(map(SPACE.fullmatch, spaces)) and all(map(CONTAINER.fullmatch, containers))):
+            return False
+        if not (spaces <= self._spaces and containers <= self._containers):
+            self._spaces |= spaces
+            self._containers |= containers
+            few = len(self._spaces) + len(self._containers) <= MOST_KNOWN
+            self._decode_known = _decoder(self._spaces, self._containers) if few else _decode_usual
+        return True
 
     def _check_one(self, text: bytes, place: Place, ordinal: int, into: Checked) -> None:
         line = _failed_line(text)
