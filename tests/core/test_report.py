@@ -101,12 +101,12 @@ def test_the_report_as_json():
             },
             "requests": {"sent": 1, "retried": 0, "throttled": 0, "bytes": 460013, "wireBytes": 70000},
             "latencySeconds": {"p50": 0.196, "p95": 0.196, "p99": 0.196},
-                "pacing": {
-                    "limit": None,
-                    "requestsPerSecond": None,
-                    "throttledShare": 0.0,
-                    "waitedSeconds": {},
-                },
+            "pacing": {
+                "limit": None,
+                "requestsPerSecond": None,
+                "throttledShare": 0.0,
+                "waitedSeconds": {},
+            },
             "failures": [
                 {
                     "class": "rejected",
