@@ -50,6 +50,8 @@ class Service:
     """What was asked of the service, and how to make it the target."""
 
     heard: Loopback
+    call: Callable[[Callable[[], object]], object]
+    """Does something in the service's thread, soon."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -127,7 +129,7 @@ def service(answer: Callable[[Asked], Answer]) -> Iterator[Service]:
 
     context = serving(answering)
     try:
-        yield Service(do(context.__aenter__()))
+        yield Service(do(context.__aenter__()), loop.call_soon_threadsafe)
     finally:
         do(context.__aexit__(None, None, None))
         loop.call_soon_threadsafe(loop.stop)

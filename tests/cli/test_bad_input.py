@@ -24,10 +24,7 @@ GOOD = make_text("good")
     ],
     ids=["missing", "directory", "below a file", "loop", "too long"],
 )
-@pytest.mark.parametrize("command", [["load", "demo"], ["check"]], ids=["load", "check"])
-def test_an_input_that_cannot_be_read_is_found_out_first(
-    command: list[str], name: str, said: str, alone: Workdir
-) -> None:
+def test_an_input_that_cannot_be_read_is_found_out_first(name: str, said: str, alone: Workdir) -> None:
     """Before anything is sent, also when other inputs are good: exit code 2, the name and the mend."""
     alone.write("good.ndjson", GOOD)
     (alone.path / "folder").mkdir()
@@ -38,7 +35,7 @@ def test_an_input_that_cannot_be_read_is_found_out_first(
         "LOGIN_FLOW": "token",
         "CDF_TOKEN": "token",
     }
-    done = alone.run(*command, "good.ndjson", name, **variables).exits(2).says(said)
+    done = alone.run("load", "demo", "good.ndjson", name, **variables).exits(2).says(said)
     assert done.stdout == b""
     assert not (alone.path / ".cdf-upsert").exists()
 
@@ -155,27 +152,22 @@ def peak_memory(shell: Workdir, script: str, status: int, **variables: str) -> i
 
 
 @pytest.mark.parametrize("form", ["line", "document"])
-def test_a_record_of_30_mb_is_not_held(form: str, alone: Workdir) -> None:
-    """It fails as oversize with its offset and length, in no more memory than a small input takes, and the rest goes on."""
-    filler = "head -c 30000000 /dev/zero | tr '\\0' x"
+def test_a_record_that_is_too_long_is_not_held(form: str, alone: Workdir) -> None:
+    """It fails as oversize with its offset and length, the rest goes on, and four times the length takes no more memory."""
     before, after = (b"[", b",") if form == "document" else (b"", b"\n")
     alone.write("before", before + GOOD + after + b'{"space":"')
     alone.write("after", b'"}' + after + make_text("last") + (b"]" if form == "document" else b""))
-    with service(mutable_stream()) as served:
-        small = peak_memory(alone, "MEASURED load demo --run-dir small < before", 3, **served.variables)
-        large = peak_memory(
-            alone,
-            f"(cat before; {filler}; cat after) | MEASURED load demo --run-dir run",
-            3,
-            **served.variables,
-        )
-        sent = [record["externalId"] for batch in served.batches for record in batch]
-    assert sent == ["good", "good", "last"]
-    [failed] = alone.lines("run/failed.ndjson")
-    assert failed["error"]["class"] == "oversize"
-    assert failed["source"]["length"] == 30_000_012
-    assert failed["source"]["offset"] == len(before + GOOD + after)
-    assert large < small + 24_000_000, f"{large:,} bytes, and {small:,} for a small input"
+    peaks = []
+    for length in (15_000_000, 60_000_000):
+        script = f"(cat before; head -c {length} /dev/zero | tr '\\0' x; cat after) | MEASURED load demo --run-dir {length}"
+        with service(mutable_stream()) as served:
+            peaks.append(peak_memory(alone, script, 3, **served.variables))
+            assert [record["externalId"] for batch in served.batches for record in batch] == ["good", "last"]
+        [failed] = alone.lines(f"{length}/failed.ndjson")
+        assert failed["error"]["class"] == "oversize"
+        assert failed["source"]["length"] == length + 12
+        assert failed["source"]["offset"] == len(before + GOOD + after)
+    assert peaks[1] < peaks[0] * 1.15, peaks
 
 
 @pytest.mark.parametrize(

@@ -60,13 +60,13 @@ def test_a_record_that_no_request_can_hold_fails_alone(alone: Workdir) -> None:
 
 def test_versions_arrive_in_input_order(alone: Workdir) -> None:
     """Of each key no older version lands after a newer one, and the last one lands, over retries and disorder."""
-    alone.write("a.ndjson", b"\n".join(make_text(f"k{(i * 7) % 600}", i, pad=400) for i in range(3000)))
+    alone.write("a.ndjson", b"\n".join(make_text(f"k{(i * 7) % 400}", i, pad=500) for i in range(2000)))
     landed: dict[str, list[int]] = {}
     dice = Random(1)
 
     async def take(asked: Asked, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(dice.random() / 50)
-        good = dice.random() < 0.8
+        good = dice.random() < 0.95
         for record in json.loads(asked.content)["items"] if good else []:
             landed.setdefault(record["externalId"], []).append(record["sources"][0]["properties"]["value"])
         await (ACCEPTED if good else refusal(502, "bad gateway"))(asked, writer)
@@ -74,13 +74,13 @@ def test_versions_arrive_in_input_order(alone: Workdir) -> None:
     with service(mutable_stream(lambda _: take)) as served:
         options = ("--concurrency", "8", "--batch-records", "20")
         done = alone.run("load", "demo", "a.ndjson", "--json", *options, **served.variables).exits(0)
-    assert len(landed) == 600
+    assert len(landed) == 400
     for key, versions in landed.items():
         assert versions == sorted(set(versions)), key
-    assert {versions[-1] for versions in landed.values()} == set(range(2400, 3000))
+    assert {versions[-1] for versions in landed.values()} == set(range(1600, 2000))
     accepted = sum(map(len, landed.values()))
-    assert accepted > 1200, "hardly a key had two versions under way"
-    assert done.counts == {"read": 3000, "accepted": accepted, "superseded": 3000 - accepted}
+    assert accepted > 700, "hardly a key had two versions under way"
+    assert done.counts == {"read": 2000, "accepted": accepted, "superseded": 2000 - accepted}
     assert done.report["requests"]["retried"] > 0
 
 

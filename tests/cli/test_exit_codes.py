@@ -159,3 +159,18 @@ def test_a_command_line_that_is_not_usable_ends_in_2(arguments: list[str], said:
     """The fault is named, and nothing on standard output looks like a result."""
     done = alone.run(*arguments).exits(2).says(said)
     assert done.stdout == b""
+
+
+def test_a_directory_that_is_gone_ends_in_2(alone: Workdir) -> None:
+    """A sentence, and no bug, where somebody has removed the directory in which the shell still stands."""
+    alone.write("a.ndjson", GOOD)
+    target = {
+        "CDF_URL": "http://127.0.0.1:9",
+        "CDF_PROJECT": "p",
+        "LOGIN_FLOW": "token",
+        "CDF_TOKEN": "token",
+    }
+    done = alone.shell(
+        "mkdir gone; cd gone; rmdir ../gone; cdf-upsert load demo ${OLDPWD}/a.ndjson", **target
+    )
+    done.exits(2).says("The working directory does not exist any more")

@@ -153,3 +153,22 @@ def test_a_record_lingers_for_others_to_come(alone: Workdir) -> None:
         load.feed(make_text("b") + b"\n")
         load.ends().exits(0)
         assert [len(batch) for batch in served.batches] == [2]
+
+
+def test_how_to_go_on_is_told_for_every_input_that_is_read_once(alone: Workdir) -> None:
+    """What comes from a pipe, by whatever name, goes on only with the run directory named: that is said."""
+    with service(mutable_stream()) as served:
+        script = "mkfifo pipe; cdf-upsert load demo pipe --max-duration 500ms"
+        alone.shell(script, **served.variables).exits(5).says(
+            "on the same bytes with --run-dir .cdf-upsert/demo-"
+        )
+
+
+def test_a_name_with_control_characters_does_not_reach_the_terminal(alone: Workdir) -> None:
+    """Neither in what a load says nor in the list of loads."""
+    alone.write("a\x1b[2J\n.ndjson", b"{}")
+    with service(mutable_stream()) as served:
+        done = alone.run("load", "demo", "a\x1b[2J\n.ndjson", **served.variables).exits(3)
+    listed = alone.run("runs").exits(0)
+    assert b"a\\x1b[2J\\n.ndjson" in listed.stdout
+    assert b"\x1b" not in done.stderr + listed.stdout

@@ -40,6 +40,12 @@ SHAPE = {
     "records": dict.fromkeys(("read", "accepted", "failed", "superseded", "alreadyAccepted", "unsent"), int),
     "requests": dict.fromkeys(("sent", "retried", "throttled", "bytes", "wireBytes"), int),
     "latencySeconds": dict.fromkeys(("p50", "p95", "p99"), float),
+    "pacing": {
+        "limit": int,
+        "requestsPerSecond": float | None,
+        "throttledShare": float,
+        "waitedSeconds": {},
+    },
     "failures": [
         {
             "class": str,
@@ -181,26 +187,44 @@ def test_files_are_put_where_they_are_asked_for(alone: Workdir) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["load", "demo"], ["load", "demo", "--dry-run"], ["check"]], ids=" ".join
-)
-@pytest.mark.parametrize(
-    ("report", "said"),
+    ("command", "report", "said"),
     [
-        ("nowhere/r.json", "nowhere, the directory of the report, does not exist: make it first."),
-        ("folder", "folder is a directory: name a file in it with --report."),
-        ("./a.ndjson", "a.ndjson is an input, and the report would overwrite it: name another --report."),
+        (
+            "load demo",
+            "nowhere/r.json",
+            "nowhere, the directory of the report, does not exist: make it first.",
+        ),
+        ("load demo --dry-run", "nowhere/r.json", "the directory of the report, does not exist"),
+        ("check", "nowhere/r.json", "the directory of the report, does not exist"),
+        ("load demo", "folder", "folder is a directory: name a file in it with --report."),
+        ("load demo", "-", "the report comes to standard output with --json"),
+        (
+            "load demo",
+            "./a.ndjson",
+            "a.ndjson is an input, and the report would overwrite it: name another --report.",
+        ),
+        (
+            "load demo --failed f.ndjson",
+            "folder/../f.ndjson",
+            "is another file of this run: name another --report.",
+        ),
+        ("load demo --run-dir folder", "folder/failed.ndjson", "is another file of this run"),
+        ("check --failed f.ndjson", "f.ndjson", "is another file of this run"),
     ],
 )
 def test_a_report_that_cannot_be_written_is_found_out_first(
-    command: list[str], report: str, said: str, alone: Workdir
+    command: str, report: str, said: str, alone: Workdir
 ) -> None:
-    """Before anything is sent, and without harm to an input."""
+    """Before anything is sent, and without harm to an input or to the failed records."""
     (alone.path / "folder").mkdir()
     alone.write("a.ndjson", GOOD[0])
-    done = alone.run(
-        *command, "a.ndjson", "--report", report, CDF_URL="http://127.0.0.1:9", CDF_PROJECT="p", CDF_TOKEN="t"
-    )
-    done.exits(2).says(said)
+    variables = {
+        "CDF_URL": "http://127.0.0.1:9",
+        "CDF_PROJECT": "p",
+        "LOGIN_FLOW": "token",
+        "CDF_TOKEN": "token",
+    }
+    alone.run(*command.split(), "a.ndjson", "--report", report, **variables).exits(2).says(said)
     assert alone.read("a.ndjson") == GOOD[0]
 
 

@@ -1,5 +1,6 @@
 """Signals: the first one stops in good order, the second leaves at once, and the same command goes on."""
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cdf_upsert.sandbox.serve import Options, Running, running
-from tests.cli.service import mutable_stream, service, silence, variables_of
+from tests.cli.service import ACCEPTED, mutable_stream, service, silence, variables_of
+from tests.loopback import Asked
 from tests.records import make_text
 from tests.workdir import Workdir, until
 
@@ -67,6 +69,26 @@ def test_the_first_signal_stops_in_good_order(
     }
     keys = written(slow, stream)
     assert len(keys) == len(set(keys)) == COUNT
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(alone: Workdir) -> None:
+    """`timeout` sends its signal to the load and to the load's group: the run still ends in good order."""
+    alone.write("a.ndjson", make_text("a"))
+    heard = asyncio.Event()
+
+    async def accept_late(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await heard.wait()
+        await ACCEPTED(asked, writer)
+
+    with (
+        service(mutable_stream(lambda _: accept_late)) as served,
+        alone.start("load", "demo", "a.ndjson", "--json", **served.variables) as load,
+    ):
+        until(lambda: bool(served.upserts))
+        load.signal(signal.SIGTERM)
+        load.signal(signal.SIGTERM)
+        served.call(heard.set)
+        assert load.ends().exits(143).counts == {"read": 1, "accepted": 1}
 
 
 def test_the_second_signal_leaves_at_once_and_the_journal_stands(alone: Workdir) -> None:

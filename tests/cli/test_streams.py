@@ -48,6 +48,7 @@ def test_who_stops_listening_does_not_stop_a_load(loading: Workdir) -> None:
         ("load demo missing 2>&-", 2),
         ("runs >&-", 0),
         ("doctor >&-", 2),
+        ("load demo missing 2>&1 | true; exit ${PIPESTATUS[0]}", 2),
     ],
 )
 def test_what_cannot_be_said_is_no_bug(command: str, status: int, alone: Workdir) -> None:
