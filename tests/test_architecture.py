@@ -355,7 +355,7 @@ def test_reaching_out_is_seen(source: str) -> None:
 # Start-up time: what a command does not need is not imported for it.
 
 HEAVY = words(
-    "asyncio authlib dotenv filelock httpx ijson isal msgspec orjson platformdirs rich sqlite3 ssl starlette "
+    "asyncio authlib dotenv filelock httpx ijson isal orjson platformdirs rich sqlite3 ssl starlette "
     "truststore uvicorn"
 )
 
