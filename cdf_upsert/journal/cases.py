@@ -15,7 +15,7 @@ from typing import assert_never
 
 from msgspec import Struct
 
-from cdf_upsert.core.standing import Standing
+from cdf_upsert.core.standing import Checkpoint, Standing
 from cdf_upsert.errors import UsageError
 from cdf_upsert.journal.identity import Identity, InputIdentity
 
@@ -95,12 +95,14 @@ def decide(plan: Identity, earlier: Earlier | None, *, fresh: bool) -> Case | No
     return InputChanged(tuple(changed)) if changed else None
 
 
-def going_on(standing: Standing, failed: int, names: tuple[str, ...], total: int | None) -> GoingOn:
+def going_on(
+    standing: Standing, start: Checkpoint, failed: int, names: tuple[str, ...], total: int | None
+) -> GoingOn:
     """The case of a run that goes on from `standing`, with `failed` records that failed before.
 
+    Everything before `start` is settled.
     The load has `total` records, if that is known.
     """
-    start = standing.start
     at = "the end of the input"
     if start.index < len(names):
         at = f"record {start.position.record + 1:,} of {names[start.index]}"

@@ -214,7 +214,9 @@ class State(Struct):
         front, reached = self.settled.front, None
         while self.read and self.read[0].ordinal <= front:
             reached = self.read.popleft()
-        return None if reached is None or reached == self.checkpoint else Moved(reached)
+        if reached is None or reached == self.checkpoint or reached.ordinal < self.checkpoint.ordinal:
+            return None  # What can be read only once is read from its beginning in each run.
+        return Moved(reached)
 
     def forget_closed(self) -> None:
         """Let go of the batches of earlier runs whose records are all settled by now."""

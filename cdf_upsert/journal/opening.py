@@ -121,7 +121,8 @@ class _Directory(Struct, frozen=True):
             self.store.renew(plan)
             self.store.begin_run(run)
             self.store.fold(state)
-        case = cases.going_on(standing, failed, tuple(one.name for one in plan.inputs), state.total)
+        names = tuple(one.name for one in plan.inputs)
+        case = cases.going_on(standing, state.checkpoint, failed, names, state.total)
         kept = [] if self._ours(last) else self._set_aside(None)
         if standing.again or self.file.holds_records:
             self._rewrite()

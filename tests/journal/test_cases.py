@@ -123,4 +123,4 @@ def test_the_first_line(case: cases.Case, line: str) -> None:
 def test_where_a_load_goes_on(total: int | None, start: Checkpoint, case: cases.GoingOn) -> None:
     """To go are the records that are not settled and the failed ones, once the inputs have been read to the end."""
     standing = Standing(3, start, Ranges([(0, 90)]), already_accepted=88, again=2)
-    assert cases.going_on(standing, 2, ("/a",), total) == case
+    assert cases.going_on(standing, start, 2, ("/a",), total) == case

@@ -77,6 +77,15 @@ def test_the_checkpoint_is_the_last_one_before_which_all_is_settled() -> None:
     assert list(state.read) == [Checkpoint(6)]
 
 
+def test_the_checkpoint_never_goes_back() -> None:
+    """What is read from its beginning again passes places that are known to be settled."""
+    state = facts.State(checkpoint=Checkpoint(4), settled=facts.Spans([(0, 5)]))
+    state.read.extend([Checkpoint(2), Checkpoint(3)])
+    assert state.move() is None
+    state.read.append(Checkpoint(5))
+    assert state.move() == facts.Moved(Checkpoint(5))
+
+
 every_fact = [
     sent(3, [make_record(0, "ä"), make_record(1, 'b"')]),
     facts.Settled([(0, 2), (5, 6)], 2, 1, 3, [sent(4, [make_record(7, "c")])]),
