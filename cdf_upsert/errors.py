@@ -23,9 +23,16 @@ class UsageError(LoaderError):
 
 
 class RefusedError(LoaderError):
-    """The service refuses what every request of this load needs."""
+    """The service refuses what every request of this load needs.
+
+    `unclear`: the reply alone does not tell why, and asking the service more may.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, unclear: bool = False) -> None:
+        super().__init__(message)
+        self.unclear = unclear
 
 
 class UnavailableError(LoaderError):

@@ -109,6 +109,8 @@ def _run() -> str | int | None:
         app()
     except SystemExit as ending:
         return ending.code
+    except KeyboardInterrupt:
+        return 130
     except LoaderError as error:
         _say(str(error))
         return error.exit_code

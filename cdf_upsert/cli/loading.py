@@ -243,7 +243,7 @@ class _Run:
             except UnavailableError as error:
                 return Ending(outcome_of(error), str(error), 0)
             except RefusedError as error:
-                return await self._with_cause(Ending(outcome_of(error), str(error), 0))
+                return await self._with_cause(Ending(outcome_of(error), str(error), 0), error)
             self._engine = Engine(
                 inputs=self._inputs,
                 standing=self._journal.standing,
@@ -260,18 +260,18 @@ class _Run:
                 grace=options.timeout,
             )
             ending = await self._engine.run()
-        if ending.outcome is events.Outcome.REFUSED:
-            return await self._with_cause(ending)
+        if isinstance(self._engine.error, RefusedError):
+            return await self._with_cause(ending, self._engine.error)
         if isinstance(self._engine.error, UsageError) and not self._tally.sent:
             raise self._engine.error
         if self._engine.error is not None and not isinstance(self._engine.error, LoaderError):
             return self._crashed(ending, self._engine.error)
         return ending
 
-    async def _with_cause(self, ending: Ending) -> Ending:
+    async def _with_cause(self, ending: Ending, error: RefusedError) -> Ending:
         """Say why in `doctor`'s words, which knows more than one reply tells; if it finds nothing, as it was said."""
         cause = None
-        if not self._options.sandbox:
+        if error.unclear and not self._options.sandbox:
             with contextlib.suppress(LoaderError, TimeoutError):
                 async with asyncio.timeout(DOCTOR_SECONDS):
                     cause = await self._way.cause(self._options.stream)

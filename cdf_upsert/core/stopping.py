@@ -96,6 +96,7 @@ class Stopping:
         self._failed = 0
         self._accepted = 0
         self._put_off_since: float | None = None
+        self._last_said = ""
         self._refused = 0
         self._alike: Failed | None = None
         self._patterns: Counter[tuple[FailureClass, int | None, str]] = Counter()
@@ -105,7 +106,8 @@ class Stopping:
         match event:
             case events.Settled():
                 self._hear_settled(event)
-            case events.Retrying(at=at):
+            case events.Retrying(at=at, reason=reason, message=message):
+                self._last_said = message or reason
                 if self._put_off_since is None:
                     self._put_off_since = at
             case (
@@ -192,5 +194,5 @@ class Stopping:
         return Stop(
             StopKind.PATIENCE,
             f"Stopped because the service put the load off for {duration(longest)} without accepting a"
-            " record; --patience sets how long to go on.",
+            f" record, at last with: {self._last_said.rstrip('.')}; --patience sets how long to go on.",
         )

@@ -377,8 +377,9 @@ class Engine:
             batch.hunt.refused += len(verdict.refused)
             batch.hunt.misled += batch.named and bool(verdict.accepted)
         if verdict.stop is not None:
-            stop = verdict.stop
-            self.halt(events.Outcome.REFUSED, self._explain(stop.status, stop.message))
+            why = self._explain(verdict.stop.status, verdict.stop.message)
+            # That a stream is not mutable is all there is to say.
+            self._fail(RefusedError(why, unclear=verdict.stop.status != 422))
         await self._close(batch, verdict.accepted, failed, parts)
 
     def _parts(self, batch: Batch, verdict: Verdict, now: float) -> list[Batch]:

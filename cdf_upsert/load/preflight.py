@@ -52,7 +52,7 @@ async def preflight(
             case Reply(status=status) if status in {408, 429} or status >= 500:
                 why, retry_after = f"the service answered {status}", answer.retry_after
             case Reply(status=status, body=body):
-                raise RefusedError(explain(status, _message(body)))
+                raise RefusedError(explain(status, _message(body)), unclear=True)
             case _:
                 assert_never(answer)
         seconds = backoff(tries, retry_after, dice)

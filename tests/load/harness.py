@@ -17,6 +17,7 @@ from cdf_upsert.core.record import Checker, Failed, Key, Record
 from cdf_upsert.core.standing import Again, Checkpoint, Settlement, Standing
 from cdf_upsert.core.stopping import Stopping, StoppingPolicy
 from cdf_upsert.core.tally import Tally
+from cdf_upsert.errors import LoaderError
 from cdf_upsert.load import Ending, Engine
 from tests.records import make_text
 
@@ -207,8 +208,6 @@ class MemoryBooks:
         await asyncio.sleep(0.001)
         self.settlements += 1
         if self.fail_after is not None and self.settlements > self.fail_after:
-            from cdf_upsert.errors import LoaderError
-
             raise LoaderError("The disk is full: make room and rerun.")
         for record in settlement.accepted:
             self._settle(record.ordinal, "accepted")
@@ -348,7 +347,7 @@ async def run_engine(
         meanwhile(engine)
     ending = await engine.run()
     emit(Ended(loop.time(), ending.outcome, ending.reason, ending.unsent))
-    if engine.error is not None and not books.fail_after:
+    if engine.error is not None and not isinstance(engine.error, LoaderError):
         raise engine.error
     assert tally.balance() is None, tally.balance()
     return Outcome(ending, tally, books, service, seen, loop.time() - began)
