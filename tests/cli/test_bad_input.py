@@ -48,7 +48,7 @@ def test_a_file_without_permission_is_found_out_first(alone: Workdir) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n \r\n\n", b"\xef\xbb\xbf", gzip.compress(b""), b"[]", b'{"items":[]}']
+    "content", [b"", b"\n \r\n\n", b"\xef\xbb\xbf", gzip.compress(b"", mtime=0), b"[]", b'{"items":[]}']
 )
 def test_nothing_to_load_is_no_fault(content: bytes, shell: Workdir, stream: str) -> None:
     """An empty input ends in 0, and says that there was nothing."""
