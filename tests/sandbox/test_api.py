@@ -132,7 +132,8 @@ def test_a_gzip_bomb_does_no_harm(api):
 
 
 @pytest.mark.parametrize(
-    "pack", [lambda content: content, gzip.compress, lambda c: gzip.compress(c[:9], mtime=0) + gzip.compress(c[9:])]
+    "pack",
+    [lambda content: content, gzip.compress, lambda c: gzip.compress(c[:9], mtime=0) + gzip.compress(c[9:])],
 )
 def test_a_body_may_be_packed(api, pack):
     """Plain, gzip, and gzip in several members are the same request; a charset may stand in the type."""
