@@ -372,6 +372,7 @@ class _Run:
         path = self._journal.directory / "error.txt"
         text = "".join(traceback.format_exception(error))
         with contextlib.suppress(OSError):
+            path.touch(mode=0o600)
             path.write_text(self._way.redactor.clean(text))
         reason = f"{ending.reason} This is a bug: please report it with {relative(path)}."
         return replace(ending, reason=reason)
