@@ -132,7 +132,7 @@ def test_a_load_outlives_its_tokens_with_one_request_for_each(tmp_path):
         assert (code, "6,000 accepted of 6,000" in said) == (0, True), said
         assert token_requests(sandbox) == 3
         refused = sandbox.ask(lambda service: service.traffic.counts["upsert", 401])
-        assert refused > 2
+        assert refused >= 2
         assert len(sandbox.records("flights")) == 6000
 
 

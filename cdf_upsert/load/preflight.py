@@ -68,7 +68,7 @@ def _refuse_if_unfit(facts: StreamFacts, stream: str, explain: Callable[[int, st
     for limit, unit in ((facts.records, "records"), (facts.gigabytes, "GB")):
         if limit is not None and _full(limit):
             raise RefusedError(
-                f"Stream {stream} is full: it holds {limit.consumed:,g} of {limit.provisioned:,g} {unit}. "
+                f"Stream {stream} is full: it holds {limit.consumed:,.12g} of {limit.provisioned:,.12g} {unit}. "
                 "Delete records from it, or load into another stream."
             )
 
