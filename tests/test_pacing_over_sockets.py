@@ -46,5 +46,3 @@ def test_the_budgets_of_cdf_are_found_and_used(tmp_path):
     sent = report["requests"]
     assert sent["throttled"] / sent["sent"] < 0.2
     assert 360 / report["durationSeconds"] > 0.5 * 30
-        "the first seconds, in which the pace is found, included"
-    )
