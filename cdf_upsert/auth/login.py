@@ -111,9 +111,9 @@ async def _by_browser(
     patience: float,
 ) -> Answer | Unheard:
     # Only here: nothing else needs authlib's part of this.
-    from authlib.common.security import generate_token  # noqa: PLC0415
-    from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # noqa: PLC0415
-    from authlib.oauth2.rfc7636 import create_s256_code_challenge  # noqa: PLC0415
+    from authlib.common.security import generate_token  # noqa: PLC0415  # Only a person who signs in pays for authlib.
+    from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # noqa: PLC0415  # See above.
+    from authlib.oauth2.rfc7636 import create_s256_code_challenge  # noqa: PLC0415  # See above.
 
     verifier, state = Secret(generate_token(64)), generate_token(32)
     learn(verifier)
