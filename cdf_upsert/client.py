@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from cdf_upsert.core.comparing import Comparison
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.querying import Findings, Query, portions
-from cdf_upsert.core.record import Key, Record
+from cdf_upsert.core.record import Key, Record, texts_of
 from cdf_upsert.core.stream import StreamFacts, stream_facts
 from cdf_upsert.errors import UsageError
 
@@ -258,7 +258,7 @@ class _Content(httpx.AsyncByteStream):
 
 
 def _packed_items(records: Sequence[Record]) -> bytes:
-    return _packed(b'{"items":[' + b",".join([record.text for record in records]) + b"]}")
+    return _packed(b'{"items":[' + b",".join(texts_of(records)) + b"]}")
 
 
 def _packed(body: bytes) -> bytes:

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 
 from cdf_upsert.cli.verifying import VerifyOptions, run_verify
 from cdf_upsert.cli.wiring import TargetFlags, access
+from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.comparing import Missing
 from cdf_upsert.core.framing import Frames, Place, Position, Unframed
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.querying import Query
-from cdf_upsert.core.record import Checker, Failed, Record
+from cdf_upsert.core.record import Failed, Record
 from cdf_upsert.core.verifying import LAG_SECONDS, Counts, Sample, difference
 from cdf_upsert.errors import LoaderError, RefusedError, UnavailableError, UsageError
 from cdf_upsert.journal.failures import line_of

@@ -14,10 +14,11 @@ from msgspec import Struct
 from cdf_upsert.cli import reporting
 from cdf_upsert.cli.reading import input_names
 from cdf_upsert.core import events
+from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.diagnosing import Diagnostic
 from cdf_upsert.core.framing import Format
 from cdf_upsert.core.packing import Packer
-from cdf_upsert.core.record import Checker, Failed
+from cdf_upsert.core.record import Failed
 from cdf_upsert.core.report import RunFacts, make_report, to_json
 from cdf_upsert.core.showing import Showing
 from cdf_upsert.core.tally import Tally

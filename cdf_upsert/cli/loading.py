@@ -22,12 +22,12 @@ from cdf_upsert.cli.reading import check_stream, input_names
 from cdf_upsert.cli.tuning import tune
 from cdf_upsert.cli.wiring import Access, access, redacted
 from cdf_upsert.core import events
+from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.diagnosing import Diagnostic
 from cdf_upsert.core.framing import Position
 from cdf_upsert.core.pacing import Pacing, Policy
 from cdf_upsert.core.packing import Packer
 from cdf_upsert.core.quota import TEMPLATES, Quota
-from cdf_upsert.core.record import Checker
 from cdf_upsert.core.report import Report, RunFacts, make_report, to_json
 from cdf_upsert.core.showing import Showing
 from cdf_upsert.core.stopping import Stopping, StoppingPolicy, parse_max_failures

@@ -13,12 +13,12 @@ from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
 from cdf_upsert.cli.reporting import print_line
 from cdf_upsert.cli.wiring import Access, access
+from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.framing import Format, Frames, Position
 from cdf_upsert.core.packing import Packer
 from cdf_upsert.core.planning import Bounds, Plan, Surveyor, make_plan
 from cdf_upsert.core.quota import TEMPLATES, Quota
 from cdf_upsert.core.rates import SAFETY
-from cdf_upsert.core.record import Checker
 from cdf_upsert.core.stream import StreamFacts
 from cdf_upsert.core.telling_plan import plan_data, plan_text
 from cdf_upsert.load.preflight import preflight

@@ -46,7 +46,7 @@ class Frames(Struct, frozen=True):
     """Consecutive texts of one input, in columns.
 
     `first_record` is the number of `texts[0]`, the others follow it; `offsets` are in bytes of the uncompressed
-    input; `end` says how far the input is consumed with these.
+    input; `end` says how far the input is consumed with these. `keys` when all texts are known to be fit to be sent.
     """
 
     path: str
@@ -55,6 +55,7 @@ class Frames(Struct, frozen=True):
     lines: Sequence[int]
     first_record: int
     end: Position
+    keys: list[tuple[str, str]] | None = None
 
     def place(self, index: int) -> Place:
         """Tell where `texts[index]` stands."""
@@ -80,6 +81,7 @@ class Frames(Struct, frozen=True):
             self.lines[start:stop],
             self.first_record + start,
             end,
+            None if self.keys is None else self.keys[start:stop],
         )
 
 

@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from cdf_upsert.core.record import Failure, FailureClass, Key, Record
+from cdf_upsert.core.record import Failure, FailureClass, Key, Record, keys_of, picked
 
 
 class Reply(Struct, frozen=True):
@@ -88,7 +88,7 @@ class Verdict(Struct):
     """
 
     accepted: Sequence[Record] = ()
-    again: dict[Reason, list[Record]] = field(default_factory=dict)
+    again: dict[Reason, Sequence[Record]] = field(default_factory=dict)
     suspects: Sequence[Record] = ()
     named: Sequence[Record] = ()
     refused: list[tuple[Record, Failure]] = field(default_factory=list)
@@ -115,7 +115,7 @@ def interpret(records: Sequence[Record], reply: Reply | NoReply, attempts: int) 
         case 413:
             return _too_large(records, said, attempts)
         case 422 if body.duplicated:
-            named = [record for record in records if record.key in body.duplicated]
+            named = picked(records, [at for at, key in enumerate(keys_of(records)) if key in body.duplicated])
             return _suspect(records, named, said, attempts)
         case 409:
             return _again(records, Reason.CONFLICT, said)
@@ -130,13 +130,13 @@ def interpret(records: Sequence[Record], reply: Reply | NoReply, attempts: int) 
         case status if 300 <= status < 500:
             if reply.auto_retryable:
                 return _again(records, Reason.UNAVAILABLE, said)
-            return Verdict(stop=Stop(status, body.message), again={Reason.UNKNOWN: [*records]})
+            return Verdict(stop=Stop(status, body.message), again={Reason.UNKNOWN: records})
         case _:
             return _again(records, Reason.UNKNOWN, said)
 
 
 def _again(records: Sequence[Record], reason: Reason, said: Said) -> Verdict:
-    return Verdict(again={reason: list(records)}, said={reason: said})
+    return Verdict(again={reason: records}, said={reason: said})
 
 
 def _suspect(records: Sequence[Record], named: Sequence[Record], said: Said, attempts: int) -> Verdict:
@@ -156,15 +156,16 @@ def _too_large(records: Sequence[Record], said: Said, attempts: int) -> Verdict:
 def _by_record(
     records: Sequence[Record], partial: Mapping[Key, tuple[int, str]], said: Said, attempts: int
 ) -> Verdict:
-    verdict = Verdict(whole=False)
-    accepted: list[Record] = []
+    refused: list[tuple[Record, Failure]] = []
+    accepted: list[int] = []
+    again: dict[Reason, list[int]] = {}
     told: dict[Reason | None, Said] = {}
-    for record in records:
-        code, message = partial.get(record.key, (0, "the reply does not name this record"))
+    for at, key in enumerate(keys_of(records)):
+        code, message = partial.get(key, (0, "the reply does not name this record"))
         here = Said(message or said.message, code or said.status, said.request_id)
         match code:
             case 202:
-                accepted.append(record)
+                accepted.append(at)
                 continue
             case 409:
                 reason = Reason.CONFLICT
@@ -174,14 +175,19 @@ def _by_record(
                 reason = Reason.BROKEN
             case _ if 400 <= code < 500 and code != 408:
                 failure = Failure(FailureClass.REJECTED, here.message, code, said.request_id, attempts)
-                verdict.refused.append((record, failure))
+                refused.append((records[at], failure))
                 continue
             case _:
                 reason = Reason.UNKNOWN
-        verdict.again.setdefault(reason, []).append(record)
+        again.setdefault(reason, []).append(at)
         told.setdefault(reason, here)
-    verdict.accepted, verdict.said = accepted, told
-    return verdict
+    return Verdict(
+        accepted=picked(records, accepted),
+        again={reason: picked(records, places) for reason, places in again.items()},
+        refused=refused,
+        said=told,
+        whole=False,
+    )
 
 
 class _Body(Struct, frozen=True):
@@ -249,17 +255,14 @@ _INDEX = re.compile(
 _QUOTED = re.compile(r"""(["'`])(.{1,600}?)\1""")
 
 
-def _named(records: Sequence[Record], body: _Body) -> list[Record]:
+def _named(records: Sequence[Record], body: _Body) -> Sequence[Record]:
     """The records that a message points at, by index or by externalId: only a guess at who goes first."""
-    named = {
-        int(index): records[int(index)] for index in _INDEX.findall(body.message) if int(index) < len(records)
-    }
+    named = {int(index) for index in _INDEX.findall(body.message) if int(index) < len(records)}
     words = {quoted for _, quoted in _QUOTED.findall(body.message)} | set(body.message.split())
-    for i, record in enumerate(records):
-        space, external_id = record.key
+    for at, (space, external_id) in enumerate(keys_of(records)):
         if external_id in words or f"{space}.{external_id}" in words:
-            named[i] = record
-    return [named[i] for i in sorted(named)]
+            named.add(at)
+    return picked(records, sorted(named))
 
 
 def _excerpt(text: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct, field
 
-from cdf_upsert.core.record import Key, Record, keys_of
+from cdf_upsert.core.record import Key, Record, keys_of, picked
 
 RECORD_OVERHEAD = 300
 """What a waiting record takes in memory beside its text, in bytes (measured, CPython 3.11)."""
@@ -62,24 +62,24 @@ class Ordering:
 
     def admit(self, records: Sequence[Record]) -> Sequence[Record]:
         """Take `records` in, which come in input order; those that may be sent now, one at most of each key."""
-        keys = set(keys_of(records))
-        if len(keys) == len(records) and self._held.isdisjoint(keys) and not self._in_doubt:
-            self._held |= keys
+        keys = keys_of(records)
+        distinct = set(keys)
+        if len(distinct) == len(keys) and self._held.isdisjoint(distinct) and not self._in_doubt:
+            self._held |= distinct
             return records
-        due: dict[Key, Record] = {}
-        for record in records:
-            key = record.key
+        due: dict[Key, int] = {}
+        for at, key in enumerate(keys):
             if key in self._held and key not in due:
-                self._park(self._chain(key).newer, record)
-            elif record.ordinal < self._in_doubt.get(key, 0):
-                self._park(self._chain(key).older, record)
+                self._park(self._chain(key).newer, records[at])
+            elif key in self._in_doubt and records[at].ordinal < self._in_doubt[key]:
+                self._park(self._chain(key).older, records[at])
             else:
                 self._in_doubt.pop(key, None)
                 if key in due:
-                    self._park(self._chain(key).older, due[key])
-                due[key] = record
+                    self._park(self._chain(key).older, records[due[key]])
+                due[key] = at
                 self._held.add(key)
-        return list(due.values())
+        return picked(records, sorted(due.values()))
 
     def accepted(self, records: Sequence[Record]) -> Freed:
         """The versions `records`, which were under way, have been accepted."""
@@ -120,7 +120,10 @@ class Ordering:
         """Those of `records`, which are about to be sent, behind which an older version waits."""
         if not self._chains:
             return ()
-        return [one for one in records if (chain := self._chains.get(one.key)) is not None and chain.older]
+        chains = self._chains
+        return picked(
+            records, [at for at, key in enumerate(keys_of(records)) if key in chains and chains[key].older]
+        )
 
     def give_up_doubt(self) -> list[Record]:
         """All inputs are read: versions that waited for one that never came; the newest of each key goes."""

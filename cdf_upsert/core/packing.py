@@ -9,62 +9,64 @@ from itertools import accumulate
 
 from msgspec import Struct
 
-from cdf_upsert.core.record import ENVELOPE_BYTES, Record
+from cdf_upsert.core.checking import ENVELOPE_BYTES
+from cdf_upsert.core.record import Record, Records, texts_of
 
 
 def body_bytes(records: Sequence[Record]) -> int:
     """How many bytes the request body of `records` has, uncompressed."""
-    return ENVELOPE_BYTES + sum(len(record.text) for record in records) + max(len(records) - 1, 0)
+    return ENVELOPE_BYTES + sum(map(len, texts_of(records))) + max(len(records) - 1, 0)
 
 
 class Packed(Struct, frozen=True):
     """The records of one request; `nbytes` has the whole body, uncompressed."""
 
-    records: Sequence[Record]
+    records: Records
     nbytes: int
 
 
 class Packer:
     """Packs records in the order they come into batches under both ceilings.
 
-    Every record that is added fits into a body by itself: `core.record.Checker` has seen to that.
+    Every record that is added fits into a body by itself: `core.checking.Checker` has seen to that.
     """
 
     def __init__(self, most_records: int, most_bytes: int) -> None:
         self.most_records = most_records
         self.most_bytes = most_bytes
-        self._open: list[Record] = []
+        self.waiting = 0
+        """How many records the part-filled batch has."""
+        self._open: list[Records] = []
         self._room = most_bytes - ENVELOPE_BYTES + 1
-
-    @property
-    def waiting(self) -> Sequence[Record]:
-        """The records of the part-filled batch."""
-        return self._open
 
     def add(self, records: Sequence[Record]) -> list[Packed]:
         """Add `records`; the batches that are full now."""
+        given = Records.of(records)
         full: list[Packed] = []
         # Each text costs its bytes and one comma; the room has one byte more for the comma that is not there.
-        ends = list(accumulate([len(record.text) + 1 for record in records]))
+        lengths = list(accumulate(map(len, given.texts)))
+        ends = range(len(lengths))
         start, used = 0, 0
-        while start < len(records):
-            most = start + self.most_records - len(self._open)
-            stop = max(min(bisect_right(ends, used + self._room), most), start)
-            if stop == start and not self._open:
+        while start < len(given):
+            most = start + self.most_records - self.waiting
+            fit = bisect_right(ends, used + self._room, lo=start, key=lambda at: lengths[at] + at + 1)
+            stop = min(fit, most)
+            if stop == start and not self.waiting:
                 stop = start + 1  # Only under a lowered ceiling can one record be too much; it goes alone.
-            self._open += records[start:stop]
             if stop > start:
-                self._room -= ends[stop - 1] - used
-                used = ends[stop - 1]
-                start = stop
-            if start < len(records) or len(self._open) == self.most_records:
+                self._open.append(given[start:stop])
+                self.waiting += stop - start
+                end = lengths[stop - 1] + stop
+                self._room -= end - used
+                start, used = stop, end
+            if start < len(given) or self.waiting == self.most_records:
                 full.append(self.flush())
         return full
 
     def flush(self) -> Packed:
         """Take the part-filled batch as it is; without records when there is none."""
-        packed = Packed(self._open, self.most_bytes - self._room)
-        self._open = []
+        packed = Packed(Records.joined(self._open), self.most_bytes - self._room)
+        self._open, self.waiting = [], 0
         self._room = self.most_bytes - ENVELOPE_BYTES + 1
         return packed
 

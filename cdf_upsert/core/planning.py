@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from cdf_upsert.core.distinct import DistinctKeys
 from cdf_upsert.core.packing import Packed, Packer
 from cdf_upsert.core.quota import Quota
-from cdf_upsert.core.record import Record
+from cdf_upsert.core.record import Record, keys_of
 from cdf_upsert.core.stream import StreamFacts
 
 SLOW_REQUEST = 1.0
@@ -57,7 +57,7 @@ class Surveyor:
 
     def add(self, records: Sequence[Record]) -> None:
         """Count records that would be sent."""
-        self._keys.add(record.key for record in records)
+        self._keys.add(keys_of(records))
         for packed in self._packer.add(records):
             self._count(packed)
 
@@ -72,9 +72,7 @@ class Surveyor:
         nbytes, work = packed.nbytes, self._work
         if work.requests < COMPRESSED_FIRST or work.requests % COMPRESSED_EACH == 0:
             self._sampled += nbytes
-            self._sampled_compressed += len(
-                self._compress(b",".join(record.text for record in packed.records))
-            )
+            self._sampled_compressed += len(self._compress(b",".join(packed.records.texts)))
         self._work = Work(work.records + len(packed.records), work.nbytes + nbytes, work.requests + 1)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from cdf_upsert.core.events import Outcome
-from cdf_upsert.core.record import Failed, Key, Record
+from cdf_upsert.core.record import Failed, Key, Record, Span, keys_of, picked
 from cdf_upsert.core.standing import Again, Checkpoint, Settlement, Standing
 from cdf_upsert.errors import LoaderError
 from cdf_upsert.journal import facts
@@ -44,12 +44,12 @@ class KeyFilter:
             self._slots = bytearray(_SLOTS)
         self._slots[hash(key) % _SLOTS] = 1
 
-    def among(self, records: Sequence[Record]) -> list[Record]:
+    def among(self, records: Sequence[Record]) -> Sequence[Record]:
         """Those of `records` whose key may be known."""
         slots = self._slots
         if slots is None:
-            return []
-        return [record for record in records if slots[hash(record.key) % _SLOTS]]
+            return ()
+        return picked(records, [at for at, key in enumerate(keys_of(records)) if slots[hash(key) % _SLOTS]])
 
 
 class Opened(Struct, frozen=True):
@@ -173,7 +173,7 @@ class Journal:
                 self._mark(settlement.accepted)
             self._commit()
 
-    def _settled(self, settlement: Settlement) -> tuple[facts.Settled, Sequence[facts.Span]]:
+    def _settled(self, settlement: Settlement) -> tuple[facts.Settled, Sequence[Span]]:
         """What is settled, as a fact, and the ordinals of it that did not fail."""
         sent = None if settlement.closed is None else self._under_way.pop(settlement.closed, None)
         opened = [
@@ -270,7 +270,7 @@ class Journal:
         if self._store.long:
             self._store.fold(self._state)
 
-    def _settle_again(self, spans: Sequence[facts.Span]) -> None:
+    def _settle_again(self, spans: Sequence[Span]) -> None:
         """Forget earlier failures of records that are settled otherwise now."""
         self._store.begin()
         if dropped := self._store.drop_failed(spans):

@@ -16,11 +16,8 @@ from typing import assert_never
 import msgspec
 from msgspec import Struct, field
 
-from cdf_upsert.core.record import Key, Record
+from cdf_upsert.core.record import Key, Record, Records, Span
 from cdf_upsert.core.standing import Checkpoint, Ranges
-
-Span = tuple[int, int]
-"""Ordinals `[first, end)`."""
 
 
 class Sent(Struct, frozen=True, tag="sent", gc=False):
@@ -41,9 +38,8 @@ class Sent(Struct, frozen=True, tag="sent", gc=False):
 
     def part(self, batch: int, records: Sequence[Record]) -> "Sent":
         """The fact that some of its records are in another batch now."""
-        ordinals = [record.ordinal for record in records]
-        members = set(ordinals) if self.overtaking else set()
-        return Sent(batch, spans_of(ordinals), [one for one in self.overtaking if one[2] in members])
+        members = {record.ordinal for record in records} if self.overtaking else set()
+        return Sent(batch, spans_in(records), [one for one in self.overtaking if one[2] in members])
 
 
 class Settled(Struct, frozen=True, tag="settled", gc=False):
@@ -245,6 +241,13 @@ class State(Struct):
         return Ranges(list(self.settled))
 
 
+def spans_in(records: Sequence[Record]) -> Sequence[Span]:
+    """The ordinals of `records`."""
+    if isinstance(records, Records):
+        return Ranges.of(records.spans).spans
+    return spans_of([record.ordinal for record in records])
+
+
 def spans_of(ordinals: list[int]) -> list[Span]:
     """Distinct `ordinals`, in any order, as spans; quick when they follow one another."""
     if not ordinals:
@@ -261,7 +264,7 @@ def sent(batch: int, records: Sequence[Record], overtaking: Sequence[Record]) ->
     """The fact that `records` go as batch number `batch`, some of which overtake an older version."""
     return Sent(
         batch,
-        spans_of([record.ordinal for record in records]),
+        spans_in(records),
         [(*record.key, record.ordinal) for record in overtaking],
     )
 

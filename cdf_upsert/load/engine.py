@@ -20,12 +20,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from cdf_upsert.core import events
+from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.interpret import NoReply, Reason, Reply, Said, Verdict, interpret
 from cdf_upsert.core.isolating import Hunt, halves, take_apart
 from cdf_upsert.core.ordering import Ordering
 from cdf_upsert.core.pacing import Go, Observation, Pacing, Signal, Wait, WaitReason
 from cdf_upsert.core.packing import Packed, Packer, body_bytes
-from cdf_upsert.core.record import Checker, Failed, Failure, FailureClass, Record
+from cdf_upsert.core.record import Failed, Failure, FailureClass, Record
 from cdf_upsert.core.retrying import AskStored, Dice, FailAs, Tries, TryAgain, after, backoff
 from cdf_upsert.core.standing import Settlement, Standing
 from cdf_upsert.core.stopping import Stopping
@@ -207,7 +208,7 @@ class Engine:
     def _pack(self, records: Sequence[Record]) -> None:
         if not records:
             return
-        before = len(self._packer.waiting)
+        before = self._packer.waiting
         full = self._packer.add(records)
         for packed in full:
             self._make_ready(packed)
@@ -549,7 +550,7 @@ class Engine:
         batches = [*self._outbox, *self._under_way, *self._asking]
         unsent = (
             sum(len(batch.records) for batch in batches)
-            + len(self._packer.waiting)
+            + self._packer.waiting
             + sum(1 for _ in self._ordering.waiting())
             + self._unwritten
         )

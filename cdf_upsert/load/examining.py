@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from cdf_upsert.core import events
+from cdf_upsert.core.checking import Checked, Checker, failed_of
 from cdf_upsert.core.framing import Frames, Position, Unframed
 from cdf_upsert.core.packing import Packed, Packer
-from cdf_upsert.core.record import Checked, Checker, Failed, failed_of
+from cdf_upsert.core.record import Failed
 from cdf_upsert.load.ports import Input
 
 

@@ -6,8 +6,8 @@ from typing import Any, assert_never
 from msgspec import Struct
 
 from cdf_upsert.core import events
+from cdf_upsert.core.checking import Checked, Checker, failed_of
 from cdf_upsert.core.framing import Frames, Position, Unframed
-from cdf_upsert.core.record import Checked, Checker, failed_of
 from cdf_upsert.core.standing import Again, Checkpoint, Standing
 from cdf_upsert.load.ports import Books, Input
 

@@ -14,12 +14,13 @@ from typing import Protocol, assert_never
 
 from msgspec.structs import replace
 
+from cdf_upsert.core.checking import Checked, Checker, failed_of
 from cdf_upsert.core.comparing import Comparison, Same
 from cdf_upsert.core.framing import MAX_RECORD, Frames, Position, Unframed
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.querying import Findings, Portion, Query, portions
 from cdf_upsert.core.rates import known_pace
-from cdf_upsert.core.record import Checked, Checker, Failed, Record, failed_of
+from cdf_upsert.core.record import Failed, Record
 from cdf_upsert.core.retrying import Dice, backoff
 from cdf_upsert.core.traffic import Observation, Signal
 from cdf_upsert.core.verifying import (

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from cdf_upsert.core.checking import Checked, Checker, failed_of
 from cdf_upsert.core.framing import Frames, Place, Position, Unframed
-from cdf_upsert.core.record import Checked, Checker, FailureClass, failed_of
+from cdf_upsert.core.record import FailureClass
 
 SOURCE = {"source": {"type": "container", "space": "s", "externalId": "c"}, "properties": {"a": 1}}
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.framing import Frames, Place, Position
-from cdf_upsert.core.record import Checker, Failed, Failure, FailureClass
+from cdf_upsert.core.record import Failed, Failure, FailureClass
 from cdf_upsert.errors import UsageError
 from cdf_upsert.journal.failures import FailedFile, keep_aside, line_of, mark_of, marked, usable
 from tests.journal.making import make_failed, make_unreadable

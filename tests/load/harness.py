@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.comparing import Comparison, Different, Missing, Same
 from cdf_upsert.core.events import Ended, Event
 from cdf_upsert.core.framing import Frames, Position, Unframed
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.pacing import Pacing, Policy
 from cdf_upsert.core.packing import Packer
-from cdf_upsert.core.record import Checker, Failed, Key, Record
+from cdf_upsert.core.record import Failed, Key, Record
 from cdf_upsert.core.standing import Again, Checkpoint, Settlement, Standing
 from cdf_upsert.core.stopping import Stopping, StoppingPolicy
 from cdf_upsert.core.tally import Tally

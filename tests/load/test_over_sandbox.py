@@ -7,10 +7,10 @@ import random
 import pytest
 
 from cdf_upsert.client import Client
+from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.pacing import Pacing, Policy
 from cdf_upsert.core.packing import Packer
-from cdf_upsert.core.record import Checker
 from cdf_upsert.core.standing import Standing
 from cdf_upsert.core.stopping import Stopping, StoppingPolicy
 from cdf_upsert.core.tally import Tally
