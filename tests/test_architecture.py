@@ -97,7 +97,10 @@ OWNERS: dict[str, tuple[frozenset[str], str]] = {
     "pytest": (frozenset({"sandbox/testing.py"}), "no test switch in production code"),
     "unittest": (frozenset(), "no test switch in production code"),
     "requests": (frozenset(), "httpx is the way to talk HTTP"),
-    "subprocess": (frozenset({"settings"}), "only a secret that a command tells needs another process"),
+    "subprocess": (
+        frozenset({"settings", "sources/apart.py"}),
+        "only a secret that a command tells and a large file need another process",
+    ),
 }
 """Libraries that have a place, and why they are not wanted elsewhere."""
 

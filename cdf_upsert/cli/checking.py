@@ -70,7 +70,7 @@ def run_check(options: CheckOptions) -> int:
     """
     names = input_names(options.inputs)
     reporting.see_usable(options.report, names, [] if options.failed is None else [options.failed])
-    inputs = [open_input(name, options.format) for name in names]
+    inputs = [open_input(name, options.format, body_bytes=options.batch_bytes) for name in names]
     writer = _FailedWriter(options.failed)
     try:
         return asyncio.run(_check(options, inputs, writer))

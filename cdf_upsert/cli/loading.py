@@ -19,7 +19,6 @@ from msgspec.structs import replace
 from cdf_upsert.cli import reporting
 from cdf_upsert.cli.options import FormatChoice, TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
-from cdf_upsert.cli.tuning import tune
 from cdf_upsert.cli.wiring import Access, access, redacted
 from cdf_upsert.core import events
 from cdf_upsert.core.checking import Checker
@@ -49,6 +48,7 @@ from cdf_upsert.load.preflight import preflight
 from cdf_upsert.screen import Screen, ticking
 from cdf_upsert.sources.reading import Input as SourceInput
 from cdf_upsert.sources.reading import open_input
+from cdf_upsert.sources.tuning import tune
 
 DOCTOR_SECONDS = 20.0
 """How long a run that was refused may take to find out why."""
@@ -98,7 +98,7 @@ def run_load(options: LoadOptions) -> int:
     check_stream(options.stream)
     policy = _stopping_policy(options)
     names = input_names(options.inputs)
-    inputs = [open_input(name, options.format.wanted) for name in names]
+    inputs = [open_input(name, options.format.wanted, body_bytes=options.batch_bytes) for name in names]
     if options.dry_run:
         from cdf_upsert.cli.checking import CheckOptions, run_check  # noqa: PLC0415  only then
 

@@ -53,7 +53,8 @@ def run_plan(options: PlanOptions) -> int:
         LoaderError: an option, an input or the configuration is not usable, or the service refuses.
     """
     check_stream(options.stream)
-    inputs = [open_input(name, options.format) for name in input_names(options.inputs)]
+    names = input_names(options.inputs)
+    inputs = [open_input(name, options.format, body_bytes=options.batch_bytes) for name in names]
     with access(options.target, sandbox=options.sandbox) as way:
         plan = asyncio.run(_plan(options, way, inputs))
     if options.json:

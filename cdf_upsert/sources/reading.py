@@ -1,7 +1,7 @@
 """Files and standard input -> frames, without blocking the event loop.
 
 A daemon thread reads and decompresses (both let go of the interpreter); framing happens where `Reader.read` is
-awaited.
+awaited. A large file is read, framed and checked by a process of its own, and the thread hears what that says.
 """
 
 import asyncio
@@ -10,8 +10,7 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import assert_never
 
@@ -19,12 +18,10 @@ from msgspec import Struct
 
 from cdf_upsert.core.framing import Format, Frames, Position, Unframed
 from cdf_upsert.errors import UsageError
-from cdf_upsert.sources.compression import CorruptStreamError, Decompressor, sniff, undecided
-from cdf_upsert.sources.detecting import AutoFramer, detect
-from cdf_upsert.sources.lines import LineFramer
+from cdf_upsert.sources.blocks import Block, BrokenInputError, Framing, Sought, blocks
 
-BLOCK = 512 * 1024
-"""Bytes that are framed in one go at most."""
+APART_FROM = 16_000_000
+"""Bytes of a file, as stored, from which on a process of its own is sure to save more than its start takes."""
 
 _AHEAD = 4  # Blocks that are read ahead of the framing at most.
 
@@ -33,18 +30,27 @@ class Input(Struct, frozen=True):
     """One input that was there when it was looked at.
 
     `size` in bytes as stored, None where it cannot be known. `format` None: told by the content. `on_bytes` is told
-    the uncompressed bytes that are read, in order, before they are framed.
+    the uncompressed bytes that are read, in order, before they are framed. `body_bytes` is the ceiling of a
+    request's whole body, by which a file of `apart_from` bytes or more is checked where it is read.
     """
 
     path: str
     size: int | None
     format: Format | None = None
     on_bytes: Callable[[bytes], None] | None = None
+    body_bytes: int | None = None
+    apart_from: int = APART_FROM
 
     @property
     def name(self) -> str:
         """Say it to a user."""
         return "standard input" if self.path == "-" else self.path
+
+    @property
+    def is_read_apart(self) -> bool:
+        """Whether a process of its own reads it, where one can be had."""
+        checked = self.body_bytes is not None and self.on_bytes is None
+        return checked and self.path != "-" and (self.size or 0) >= self.apart_from and _cores() > 1
 
     def open(self, start: Position) -> "Reader":
         """Begin to read behind what an earlier run consumed."""
@@ -52,7 +58,10 @@ class Input(Struct, frozen=True):
 
 
 def open_input(
-    path: str, fmt: Format | None = None, on_bytes: Callable[[bytes], None] | None = None
+    path: str,
+    fmt: Format | None = None,
+    on_bytes: Callable[[bytes], None] | None = None,
+    body_bytes: int | None = None,
 ) -> Input:
     """Look at an input without reading from it: a path, or `-` for standard input.
 
@@ -70,7 +79,15 @@ def open_input(
         raise UsageError(f"{path} is a directory: name the files in it, for example {Path(path) / '*'}.")
     if path != "-" and not os.access(path, os.R_OK):
         raise UsageError(_unusable(path, PermissionError()))
-    return Input(path, status.st_size if is_file else None, fmt, on_bytes)
+    return Input(path, status.st_size if is_file else None, fmt, on_bytes, body_bytes)
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Not on Linux.
+        return os.cpu_count() or 1
 
 
 def _unusable(path: str, error: OSError | ValueError) -> str:
@@ -89,15 +106,6 @@ def _why(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-class _Block(Struct, frozen=True):
-    data: bytes
-    stored: int  # Bytes of the input as stored that are read with it.
-
-
-class _Sought(Struct, frozen=True):
-    """The blocks that follow begin at the position to start from: the input is NDJSON and not compressed."""
-
-
 class _End(Struct, frozen=True):
     broken: str | None  # Why the input ends before its end.
 
@@ -106,23 +114,23 @@ class _Crash(Struct, frozen=True):
     error: BaseException  # Nothing about the input: a bug, or no memory.
 
 
-_Message = _Block | _Sought | _End | _Crash
+_Message = Block | Sought | bytearray | _End | _Crash
+"""Bytes, or with a bytearray what another process says of them."""
 
 
 class _Pump:
-    """The thread that reads: blocks of uncompressed bytes, then one end. It owns the file descriptor."""
+    """The thread that reads, or hears what another process reads: messages, then one end. It owns what it opens."""
 
-    def __init__(self, source: Input, offset: int, deliver: Callable[[_Message], None]) -> None:
+    def __init__(self, source: Input, start: Position, deliver: Callable[[_Message], None]) -> None:
         self._source = source
-        self._offset = offset  # Where to start, in uncompressed bytes.
+        self._start = start
         self._deliver = deliver
-        self._stored = 0
         self._room = threading.Semaphore(_AHEAD)
         self._stopped = False
         threading.Thread(target=self._run, name=f"read {source.name}", daemon=True).start()
 
     def freed(self) -> None:
-        """Tell that one block was taken."""
+        """Tell that one message was taken."""
         self._room.release()
 
     def stop(self) -> None:
@@ -133,77 +141,42 @@ class _Pump:
     def _run(self) -> None:
         broken = None
         try:
-            for message in self._messages():
-                self._room.acquire()
-                if self._stopped:
-                    return
-                self._deliver(message)
-        except CorruptStreamError as error:
+            with contextlib.closing(self._messages()) as messages:
+                for message in messages:
+                    self._room.acquire()
+                    if self._stopped:
+                        return
+                    self._deliver(message)
+        except BrokenInputError as error:
             broken = str(error)
-        except OSError as error:
-            broken = f"reading failed at byte {self._stored:,} ({_why(error)})"
         except BaseException as error:  # noqa: BLE001  Whoever waits must learn it: it is raised there.
             self._deliver(_Crash(error))
             return
         if not self._stopped:
             self._deliver(_End(broken))
 
-    def _messages(self) -> Iterator[_Message]:
-        fd = 0 if self._source.path == "-" else os.open(self._source.path, os.O_RDONLY)
+    def _messages(self) -> Generator[Block | Sought | bytearray]:
+        source = self._source
         try:
-            raw = self._raw(fd)
-            head = b""
-            for data in raw:
-                head += data
-                if not undecided(head):
-                    break
-            compression = sniff(head)
-            if compression is not None:
-                yield from self._decompressed(Decompressor(compression), head, raw)
-                return
-            if self._may_seek(head):
-                os.lseek(fd, self._offset, os.SEEK_SET)
-                self._stored = self._offset
-                yield _Sought()
-            elif head:
-                yield _Block(head, self._stored)
-            for data in raw:
-                yield _Block(data, self._stored)
+            fd = 0 if source.path == "-" else os.open(source.path, os.O_RDONLY)
+        except OSError as error:
+            raise BrokenInputError(f"reading failed at byte 0 ({_why(error)})") from error
+        try:
+            if source.body_bytes is not None and source.is_read_apart:
+                from cdf_upsert.sources import apart  # noqa: PLC0415  Small inputs do not need it.
+
+                task = apart.Task(
+                    source.path, source.size or 0, source.format, self._start, source.body_bytes
+                )
+                with contextlib.suppress(apart.NoProcessError):
+                    yield from apart.messages(fd, task)
+                    return
+            # All of standard input is read: whether the same bytes come again is told from them.
+            seekable = 0 if source.path == "-" else source.size or 0
+            yield from blocks(fd, seekable, source.format, self._start.offset)
         finally:
             if fd:
                 os.close(fd)
-
-    def _may_seek(self, head: bytes) -> bool:
-        # All of standard input is read: whether the same bytes come again is told from them.
-        if self._source.path == "-" or not 0 < self._offset <= (self._source.size or 0):
-            return False
-        return (self._source.format or detect(head, complete=len(head) < BLOCK)) is Format.NDJSON
-
-    def _raw(self, fd: int) -> Iterator[bytes]:
-        while data := os.read(fd, BLOCK):
-            self._stored += len(data)
-            yield data
-
-    @staticmethod
-    def _decompressed(decompressor: Decompressor, head: bytes, raw: Iterator[bytes]) -> Iterator[_Message]:
-        for data in chain((head,), raw):
-            pieces: list[bytes] = []
-            length = 0
-            broken = None
-            try:
-                for piece in decompressor.feed(data):
-                    if length + len(piece) > BLOCK:
-                        yield _Block(b"".join(pieces), decompressor.taken)
-                        pieces, length = [], 0
-                    pieces.append(piece)
-                    length += len(piece)
-            except CorruptStreamError as error:
-                broken = error  # What came before is read first.
-            if pieces:
-                yield _Block(b"".join(pieces), decompressor.taken)
-            if broken is not None:
-                raise broken
-        decompressor.finish()
 
 
 class Reader:
@@ -218,17 +191,14 @@ class Reader:
         self.source = source
         self.total_bytes = source.size
         self.position = 0
+        self.format: Format = Format.NDJSON
+        """How records stand in the input; known with the first of them."""
         self._start = start
-        self._framer: AutoFramer | LineFramer = AutoFramer(source.path, source.format, start)
+        self._framing = Framing(source.path, source.format, start)
         self._inbox: deque[_Message] = deque()
         self._arrived = asyncio.Event()
         self._pump: _Pump | None = None
         self._over = False
-
-    @property
-    def format(self) -> Format:
-        """How records stand in the input; known with the first of them."""
-        return self._framer.format or Format.NDJSON
 
     async def read(self) -> list[Frames | Unframed] | None:
         """Wait for the next frames, in input order; None at the end of the input.
@@ -268,28 +238,36 @@ class Reader:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(arrived, message)
 
-        return _Pump(self.source, self._start.offset, deliver)
+        return _Pump(self.source, self._start, deliver)
 
     def _take(self, message: _Message, pump: _Pump) -> list[Frames | Unframed]:
+        framing = self._framing
         match message:
-            case _Block(data, stored):
+            case Block() | Sought():
                 pump.freed()
-                self.position = stored
-                if self.source.on_bytes is not None:
-                    self.source.on_bytes(data)
-                found = self._framer.feed(data)
-                if self._framer.ended:
+                if self.source.on_bytes is not None and isinstance(message, Block):
+                    self.source.on_bytes(message.data)
+                found = framing.take(message)
+                self.position, self.format = framing.position, framing.format
+                if framing.ended:
                     self._over = True
                     pump.stop()
                 return found
-            case _Sought():
+            case bytearray():
+                from cdf_upsert.sources import apart  # noqa: PLC0415  As where the messages come from.
+
                 pump.freed()
-                self._framer = LineFramer(self.source.path, self._start)
-                self.position = self._start.offset
-                return []
+                told = apart.framed(message, self.source.path)
+                if told is None:
+                    self._over = True
+                    return []
+                self.position, self.format = told.position, told.format
+                return told.found
             case _End(broken):
                 self._over = True
-                return self._framer.finish() if broken is None else self._framer.abort(broken)
+                found = framing.end(broken)
+                self.format = framing.format
+                return found
             case _Crash(error):
                 self._over = True
                 raise error

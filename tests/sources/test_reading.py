@@ -12,10 +12,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cdf_upsert.core.framing import Format, Frames, Position
 from cdf_upsert.errors import UsageError
-from cdf_upsert.sources.reading import BLOCK, Input, open_input
+from cdf_upsert.sources.blocks import BLOCK
+from cdf_upsert.sources.reading import Input, open_input
 from tests.sources.feeding import Framed
 
 RECORDS = [b'{"n":%d,"text":"%s"}' % (number, b"x" * (number % 400)) for number in range(2000)]
@@ -23,12 +25,22 @@ NDJSON = b"\n".join(RECORDS) + b"\n"
 ARRAY = b"[" + b",\n".join(RECORDS) + b"]"
 
 
-def read(path, start=Position(), **options):  # noqa: B008  A position is frozen.
+def read_here(path, start=Position(), **options):  # noqa: B008  A position is frozen.
     """All that comes out of an input, and its reader."""
+    return read_all(open_input(str(path), **options), start)
 
+
+def read_apart(path, start=Position(), **options):  # noqa: B008  A position is frozen.
+    """The same, by a process of its own."""
+    given = replace(open_input(str(path), body_bytes=10_000_000, **options), apart_from=0)
+    assert given.is_read_apart
+    return read_all(given, start)
+
+
+def read_all(given, start):
     async def run():
         framed = Framed()
-        reader = open_input(str(path), **options).open(start)
+        reader = given.open(start)
         while (pieces := await reader.read()) is not None:
             assert pieces
             framed.take(pieces)
@@ -38,9 +50,15 @@ def read(path, start=Position(), **options):  # noqa: B008  A position is frozen
     return asyncio.run(asyncio.wait_for(run(), 30))
 
 
+@pytest.fixture(params=[read_here, read_apart], ids=["here", "apart"])
+def read(request):
+    """Both ways to read give the same."""
+    return request.param
+
+
 @pytest.mark.parametrize("data", [NDJSON, ARRAY], ids=["ndjson", "json"])
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
-def test_a_file_of_any_kind_is_read_to_its_end(tmp_path, data, compress):
+def test_a_file_of_any_kind_is_read_to_its_end(read, tmp_path, data, compress):
     """Whatever its name, a file gives its records, and at the end all of it is read."""
     path = tmp_path / "records.txt"
     path.write_bytes(compress(data))
@@ -52,7 +70,7 @@ def test_a_file_of_any_kind_is_read_to_its_end(tmp_path, data, compress):
 
 
 @pytest.mark.parametrize("data", [b"", b"\n \n", gzip.compress(b"", mtime=0), b"[]"])
-def test_an_input_with_nothing_in_it(tmp_path, data):
+def test_an_input_with_nothing_in_it(read, tmp_path, data):
     """An empty input, or one of blanks, gives nothing and no fault."""
     path = tmp_path / "empty"
     path.write_bytes(data)
@@ -60,7 +78,7 @@ def test_an_input_with_nothing_in_it(tmp_path, data):
     assert (framed.texts, framed.faults) == ([], [])
 
 
-def test_a_truncated_gzip_gives_what_came_before(tmp_path):
+def test_a_truncated_gzip_gives_what_came_before(read, tmp_path):
     """The records before the break are there; one fault tells the byte in both counts."""
     path = tmp_path / "a.ndjson.gz"
     stored = gzip.compress(NDJSON)
@@ -76,7 +94,7 @@ def test_a_truncated_gzip_gives_what_came_before(tmp_path):
     )
 
 
-def test_a_broken_document_is_not_read_on(tmp_path):
+def test_a_broken_document_is_not_read_on(read, tmp_path):
     """Behind a break nothing is read: the rest of the file is left alone."""
     path = tmp_path / "a.json"
     path.write_bytes(b"[{}}" + b" " * (20 * BLOCK))
@@ -89,7 +107,7 @@ def test_a_broken_document_is_not_read_on(tmp_path):
 @pytest.mark.parametrize("data", [NDJSON, ARRAY], ids=["ndjson", "json"])
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])
 @pytest.mark.parametrize("count", [1, 700, 1999, 2000])
-def test_reading_goes_on_where_an_earlier_run_stood(tmp_path, data, compress, count):
+def test_reading_goes_on_where_an_earlier_run_stood(read, tmp_path, data, compress, count):
     """From any position on the same records come out with the same numbers and places."""
     path = tmp_path / "a"
     path.write_bytes(compress(data))
@@ -106,14 +124,14 @@ def test_a_plain_file_of_ndjson_is_read_from_the_position_on(tmp_path):
     path.write_bytes(NDJSON)
     seen = []
     start = Position(len(NDJSON) - len(RECORDS[-1]) - 1, 1999, 1999)
-    framed, reader = read(path, start, on_bytes=seen.append)
+    framed, reader = read_here(path, start, on_bytes=seen.append)
     assert framed.bare == RECORDS[-1:]
     assert b"".join(seen) == RECORDS[-1] + b"\n"
     assert reader.position == len(NDJSON)
 
 
 @pytest.mark.parametrize("data", [NDJSON, ARRAY], ids=["ndjson", "json"])
-def test_a_file_that_became_shorter_is_refused(tmp_path, data):
+def test_a_file_that_became_shorter_is_refused(read, tmp_path, data):
     """A file that ends before the position to start from is told to be another one."""
     path = tmp_path / "a"
     path.write_bytes(data)
@@ -126,11 +144,11 @@ def test_the_bytes_are_told_as_they_pass(tmp_path):
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(NDJSON))
     seen = []
-    read(path, on_bytes=seen.append)
+    read_here(path, on_bytes=seen.append)
     assert b"".join(seen) == NDJSON
 
 
-def test_a_format_that_is_given_is_kept(tmp_path):
+def test_a_format_that_is_given_is_kept(read, tmp_path):
     """The format that the user names goes before what the content looks like."""
     path = tmp_path / "a"
     path.write_bytes(b"[1,\n2]")
@@ -178,7 +196,7 @@ def fifo(path):
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_a_slow_pipe_delivers_each_line_as_it_comes(tmp_path, compress):
+def test_a_slow_pipe_delivers_each_line_as_it_comes(read, tmp_path, compress):
     """A line that was written is a record, though the writer waits for it before it writes the next one."""
 
     async def run():
@@ -195,7 +213,7 @@ def test_a_slow_pipe_delivers_each_line_as_it_comes(tmp_path, compress):
     asyncio.run(run())
 
 
-def test_a_read_that_is_cancelled_loses_nothing(tmp_path):
+def test_a_read_that_is_cancelled_loses_nothing(read, tmp_path):
     """Who stops waiting for the next records gets them when they ask again."""
 
     async def run():
@@ -215,7 +233,7 @@ def test_a_read_that_is_cancelled_loses_nothing(tmp_path):
     asyncio.run(run())
 
 
-def test_what_is_read_ahead_is_bounded(tmp_path):
+def test_what_is_read_ahead_is_bounded(read, tmp_path):
     """Who does not ask for records keeps the file from being read on."""
     path = tmp_path / "a"
     path.write_bytes(NDJSON * 60)
@@ -232,7 +250,7 @@ def test_what_is_read_ahead_is_bounded(tmp_path):
     asyncio.run(run())
 
 
-def test_a_read_error_in_the_middle_is_one_fault(tmp_path):
+def test_a_read_error_in_the_middle_is_one_fault(read, tmp_path):
     """An input that fails while it is read is one fault that tells the byte and the cause."""
     path = tmp_path / "a"
     path.write_bytes(b"{}\n")
@@ -310,7 +328,7 @@ def test_standard_input_is_read_past_and_never_sought(tmp_path):
     assert done.stdout == b"[[b'[3]']] None b'{}\\n{}\\n[3]\\n'\n"
 
 
-def test_a_crash_of_the_reading_thread_is_raised_where_it_is_waited_for(tmp_path):
+def test_a_crash_of_the_reading_thread_is_raised_where_it_is_waited_for(read, tmp_path):
     """What goes wrong in the thread, and is not the input's fault, does not leave anybody waiting."""
     path = tmp_path / "a"
     path.write_bytes(b"{}")
@@ -323,7 +341,7 @@ def test_a_crash_of_the_reading_thread_is_raised_where_it_is_waited_for(tmp_path
         asyncio.run(run())
 
 
-def test_a_pipe_that_stays_open_does_not_hold_up_the_end():
+def test_a_pipe_that_stays_open_does_not_hold_up_the_end(read):
     """A process that has done its work ends, though standard input is still open and somebody waits for it."""
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT, "0.5"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
