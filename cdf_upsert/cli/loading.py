@@ -47,7 +47,7 @@ from cdf_upsert.load.ports import Input
 from cdf_upsert.load.preflight import preflight
 from cdf_upsert.screen import Screen, ticking
 from cdf_upsert.sources.reading import Input as SourceInput
-from cdf_upsert.sources.reading import open_input
+from cdf_upsert.sources.reading import open_input, prepared
 from cdf_upsert.sources.tuning import tune
 
 DOCTOR_SECONDS = 20.0
@@ -98,12 +98,12 @@ def run_load(options: LoadOptions) -> int:
     check_stream(options.stream)
     policy = _stopping_policy(options)
     names = input_names(options.inputs)
-    inputs = [open_input(name, options.format.wanted, body_bytes=options.batch_bytes) for name in names]
+    found = [open_input(name, options.format.wanted, body_bytes=options.batch_bytes) for name in names]
     if options.dry_run:
         from cdf_upsert.cli.checking import CheckOptions, run_check  # noqa: PLC0415  only then
 
         return run_check(CheckOptions.of_load(options, names))
-    with access(options.target, sandbox=options.sandbox) as way:
+    with prepared(found) as inputs, access(options.target, sandbox=options.sandbox) as way:
         started = datetime.now(UTC)
         identity = identify(
             base_url=way.name,

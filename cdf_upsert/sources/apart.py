@@ -1,8 +1,8 @@
 """Reading in a process of its own: a second core frames and checks while the first one sends.
 
-The process reads the input on its standard input and answers on its standard output, which is a socket:
+The process is told on its standard output, which is a socket, and answers there:
 
-    task →
+    task →  (with the open file)
            ← Found, as often as something was found
            ← one of Over, Unfit, Crash
 
@@ -10,7 +10,6 @@ Each message has its length before it, in 8 bytes. When the loader is gone the p
 """
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -146,68 +145,89 @@ def framed(message: bytearray, path: str) -> Framed | None:
             assert_never(other)
 
 
-def messages(fd: int, task: Task) -> Generator[bytearray]:
-    """Let another process do `task` with the file that `fd` has open; what it says, for `framed`.
+class Process:
+    """A process that waits for one task. Whoever starts it closes it.
 
     Raises:
         NoProcessError: no process came about.
-        LoaderError: it ended before the input did.
     """
-    if not sys.executable:
-        raise NoProcessError
-    here, there = socket.socketpair()
-    with here:
+
+    def __init__(self) -> None:
+        if not sys.executable:
+            raise NoProcessError
+        self._socket, there = socket.socketpair()
         with there:
             try:
-                process = subprocess.Popen(  # noqa: S603  Our own interpreter, and our own words.
+                self._process = subprocess.Popen(  # noqa: S603  Our own interpreter, and our own words.
                     [sys.executable, "-I", "-S", "-c", _PROGRAM, json.dumps(sys.path)],
-                    stdin=fd,
+                    stdin=subprocess.DEVNULL,
                     stdout=there.fileno(),
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl+C is meant for the loader, which ends it in its own time.
                 )
             except OSError as error:
+                self._socket.close()
                 raise NoProcessError from error
+
+    def close(self) -> None:
+        """End the process, whatever it does. It may be called again."""
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+    def messages(self, fd: int, task: Task) -> Generator[bytearray]:
+        """Let the process do `task` with the file that `fd` has open; what it says, for `framed`.
+
+        Raises:
+            NoProcessError: the process has not begun.
+            LoaderError: it ended before the input did.
+        """
+        began = False
         try:
-            began = False
-            try:
-                _write(here, _encode(task))
-                while True:
-                    message = _read(here)
-                    began = True
-                    yield message
-                    if message == _OVER:
-                        return
-            except OSError as error:
-                if not began:
-                    raise NoProcessError from error
-                raise LoaderError(
-                    f"The process that reads {task.path} has ended before its time: rerun to go on."
-                ) from error
-        finally:
-            process.kill()
-            process.wait()
+            message = _encode(task)
+            socket.send_fds(self._socket, [_length(message)], [fd])
+            self._socket.sendall(message)
+            while True:
+                answer = _exactly(self._socket, int.from_bytes(_exactly(self._socket, _LENGTH), "little"))
+                began = True
+                yield answer
+                if answer == _OVER:
+                    return
+        except OSError as error:
+            if not began:
+                raise NoProcessError from error
+            raise LoaderError(
+                f"The process that reads {task.path} has ended before its time: rerun to go on."
+            ) from error
 
 
 def serve() -> None:
     """Do one task."""
     tune()
     here = socket.socket(fileno=sys.stdout.fileno())
+
+    def say(message: _Found | _Over | _Unfit | _Crash) -> None:
+        encoded = _encode(message)
+        here.sendall(_length(encoded) + encoded)
+
     try:
-        task = _decode_task(_read(here))
+        length, fds, _, _ = socket.recv_fds(here, _LENGTH, 1)
+        if not fds:
+            return  # There was nothing to do.
+        task = _decode_task(_exactly(here, int.from_bytes(length, "little")))
         try:
-            for found in _do(task):
-                _write(here, _encode(found))
-            _write(here, _OVER)
+            for found in _do(fds[0], task):
+                say(found)
+            say(_Over())
         except UsageError as error:
-            _write(here, _encode(_Unfit(str(error))))
+            say(_Unfit(str(error)))
     except OSError:
-        os._exit(0)  # The loader is gone: nobody is there to be told.
+        return  # The loader is gone: nobody is there to be told.
     except BaseException as error:  # noqa: BLE001  The loader tells it.
-        _write(here, _encode(_Crash(repr(error))))
+        say(_Crash(repr(error)))
 
 
-def _do(task: Task) -> Generator[_Found]:
+def _do(fd: int, task: Task) -> Generator[_Found]:
     checker = Checker(task.body_bytes)
     framing = Framing(task.path, task.format, task.start)
 
@@ -225,7 +245,7 @@ def _do(task: Task) -> Generator[_Found]:
 
     broken = None
     try:
-        for block in blocks(sys.stdin.fileno(), task.size, task.format, task.start.offset):
+        for block in blocks(fd, task.size, task.format, task.start.offset):
             if pieces := framing.take(block):
                 yield found(pieces)
             if framing.ended:
@@ -236,13 +256,8 @@ def _do(task: Task) -> Generator[_Found]:
         yield found(pieces)
 
 
-def _write(to: socket.socket, message: bytes) -> None:
-    to.sendall(len(message).to_bytes(_LENGTH, "little") + message)
-
-
-def _read(source: socket.socket) -> bytearray:
-    length = int.from_bytes(_exactly(source, _LENGTH), "little")
-    return _exactly(source, length)
+def _length(message: bytes) -> bytes:
+    return len(message).to_bytes(_LENGTH, "little")
 
 
 def _exactly(source: socket.socket, count: int) -> bytearray:

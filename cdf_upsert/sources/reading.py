@@ -10,15 +10,19 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cdf_upsert.core.framing import Format, Frames, Position, Unframed
 from cdf_upsert.errors import UsageError
 from cdf_upsert.sources.blocks import Block, BrokenInputError, Framing, Sought, blocks
+
+if TYPE_CHECKING:
+    from cdf_upsert.sources.apart import Process
 
 APART_FROM = 16_000_000
 """Bytes of a file, as stored, from which on a process of its own is sure to save more than its start takes."""
@@ -31,7 +35,8 @@ class Input(Struct, frozen=True):
 
     `size` in bytes as stored, None where it cannot be known. `format` None: told by the content. `on_bytes` is told
     the uncompressed bytes that are read, in order, before they are framed. `body_bytes` is the ceiling of a
-    request's whole body, by which a file of `apart_from` bytes or more is checked where it is read.
+    request's whole body, by which a file of `apart_from` bytes or more is checked where it is read: by `process` the
+    first time, when that is there.
     """
 
     path: str
@@ -40,6 +45,7 @@ class Input(Struct, frozen=True):
     on_bytes: Callable[[bytes], None] | None = None
     body_bytes: int | None = None
     apart_from: int = APART_FROM
+    process: "Process | None" = None
 
     @property
     def name(self) -> str:
@@ -80,6 +86,24 @@ def open_input(
     if path != "-" and not os.access(path, os.R_OK):
         raise UsageError(_unusable(path, PermissionError()))
     return Input(path, status.st_size if is_file else None, fmt, on_bytes, body_bytes)
+
+
+@contextlib.contextmanager
+def prepared(inputs: Sequence[Input]) -> Generator[Sequence[Input]]:
+    """The same inputs, while a process for the first large one is starting; meanwhile others may do their part."""
+    first = next((at for at, one in enumerate(inputs) if one.is_read_apart), None)
+    if first is None:
+        yield inputs
+        return
+    from cdf_upsert.sources.apart import NoProcessError, Process  # noqa: PLC0415  Small inputs do not need it.
+
+    try:
+        process = Process()
+    except NoProcessError:
+        yield inputs
+        return
+    with contextlib.closing(process):
+        yield [*inputs[:first], replace(inputs[first], process=process), *inputs[first + 1 :]]
 
 
 def _cores() -> int:
@@ -168,8 +192,11 @@ class _Pump:
                 task = apart.Task(
                     source.path, source.size or 0, source.format, self._start, source.body_bytes
                 )
-                with contextlib.suppress(apart.NoProcessError):
-                    yield from apart.messages(fd, task)
+                with (
+                    contextlib.suppress(apart.NoProcessError),
+                    contextlib.closing(source.process or apart.Process()) as process,
+                ):
+                    yield from process.messages(fd, task)
                     return
             # All of standard input is read: whether the same bytes come again is told from them.
             seekable = 0 if source.path == "-" else source.size or 0
