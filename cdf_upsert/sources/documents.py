@@ -75,7 +75,8 @@ class DocumentFramer:
         self._value: _Value | None = (
             None  # What begins at `_at`, when that is a value; its beginning may be dropped.
         )
-        self._grammar: Grammar | None = Grammar(b"")  # None: the rest of this value is not shown to it.
+        # None: the rest of this value is not shown to it.
+        self._grammar: Grammar | None = Grammar(b"", narrow=True)
         self._vetted = 0  # The bytes of `_held` before this keep the grammar.
         self._columns = _Columns()
         self._found: list[Frames | Unframed] = []
@@ -141,6 +142,11 @@ class DocumentFramer:
         try:
             grammar.send(self._copy(self._vetted, len(self._held)))
         except BROKEN:
+            if grammar.narrow:
+                # It may be a number that only a machine finds too large: from here on none is.
+                self._grammar = Grammar(self._prefix)
+                self._vetted = self._at
+                return self._vet(self._grammar)
             broken = find_break(self._prefix, self._copy(self._at, len(self._held)))
             return Break(self._at + broken.at, self._at + broken.token, broken.fault, broken.reason)
         self._vetted = len(self._held)
