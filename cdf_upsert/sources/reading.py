@@ -24,8 +24,8 @@ from cdf_upsert.sources.blocks import Block, BrokenInputError, Framing, Sought, 
 if TYPE_CHECKING:
     from cdf_upsert.sources.apart import Process
 
-APART_FROM = 16_000_000
-"""Bytes of a file, as stored, from which on a process of its own is sure to save more than its start takes."""
+APART_FROM = 8_000_000
+"""Bytes of a file, as stored, from which on a process of its own saves more than its start takes."""
 
 _AHEAD = 4  # Blocks that are read ahead of the framing at most.
 
