@@ -24,7 +24,7 @@ from cdf_upsert.sources.blocks import Block, BrokenInputError, Framing, Sought, 
 if TYPE_CHECKING:
     from cdf_upsert.sources.apart import Process
 
-APART_FROM = 8_000_000
+APART_FROM = 10_000_000
 """Bytes of a file, as stored, from which on a process of its own saves more than its start takes."""
 
 _AHEAD = 4  # Blocks that are read ahead of the framing at most.

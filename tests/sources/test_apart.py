@@ -167,7 +167,7 @@ def state_of(pid: int) -> str:
 def test_a_large_file_is_loaded_like_a_small_one(tmp_path):
     """Bad lines, older versions and good records of a file that is read apart settle as they should, in place."""
     shell = Workdir(tmp_path)
-    lines = [make_text(f"k{i % 8_000}", i, pad=1000) for i in range(8_500)]
+    lines = [make_text(f"k{i % 10_000}", i, pad=1000) for i in range(10_500)]
     lines[3_000] = b"{broken"
     lines[6_345] = b'{"space":"s","externalId":"x"}'
     shell.write("large.ndjson", b"\n".join(lines))
@@ -175,9 +175,9 @@ def test_a_large_file_is_loaded_like_a_small_one(tmp_path):
     done = shell.run(
         "load", "demo", "large.ndjson", "--sandbox", "--json", "--failed", "failed.ndjson"
     ).exits(3)
-    assert done.report["records"]["read"] == 8_500
+    assert done.report["records"]["read"] == 10_500
     assert done.report["records"]["failed"] == 2
-    assert done.report["records"]["accepted"] + done.report["records"]["superseded"] == 8_498
+    assert done.report["records"]["accepted"] + done.report["records"]["superseded"] == 10_498
     places = [one["source"] for one in shell.lines("failed.ndjson")]
     assert [(one["line"], one["record"]) for one in places] == [(3_001, 3_001), (6_346, 6_346)]
     for place, bad in zip(places, (lines[3_000], lines[6_345]), strict=True):
