@@ -97,6 +97,7 @@ class Journal:
         self._tidy = opened.standing.again == 0
         self._last_failed = -1
         self._under_way: dict[int, facts.Sent] = {}
+        self._foreseen: set[int] = set()  # Batches that only the memory knows of.
         self._facts: list[facts.Fact] = []
         self._lines: list[bytes] = []
         self._read: deque[Checkpoint] = opened.state.read
@@ -138,22 +139,28 @@ class Journal:
             after = rows[-1][0]
             yield [Again(ordinal, line) for ordinal, line in rows]
 
-    async def intend(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
-        """Write down that `records` are about to be sent as batch number `batch`.
+    def foresee(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
+        """Note that `records` will be sent as batch number `batch`; it is written with whatever is written next.
 
         `overtaking` are those of them of which an older version waits.
-
-        Raises:
-            LoaderError: the journal cannot be written.
         """
         if self._failures:
             # The next run tries failed versions again, so that these are overtaken, too.
             overtaking = [*overtaking, *self._filter.among(records)]
         fact = facts.sent(batch, records, overtaking)
         self._under_way[batch] = fact
+        self._foreseen.add(batch)
+        self._write(fact)
+
+    async def intend(self, batch: int) -> None:
+        """See that the journal knows of batch number `batch`, which is about to be sent.
+
+        Raises:
+            LoaderError: the journal cannot be written.
+        """
         with self._guarded():
-            self._write(fact)
-            self._commit()
+            if batch in self._foreseen:
+                self._commit()
 
     async def settle(self, settlement: Settlement) -> None:
         """Write down final outcomes, and failed records into the failed file.
@@ -263,6 +270,7 @@ class Journal:
             self._write(facts.Counted(self._total))
         self._store.append(self._run.number, self._facts)
         self._facts = []
+        self._foreseen.clear()
         if self._lines:
             if self._file.append(self._lines):
                 self._store.own_file(self._run.number, self._file.inode)

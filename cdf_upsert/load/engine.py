@@ -36,7 +36,7 @@ from cdf_upsert.load.outbox import Batch, Outbox
 from cdf_upsert.load.ports import Books, Input, Sender
 from cdf_upsert.load.readback import look_up
 
-MOST_READY = 4
+MOST_READY = 2
 """Batches that are packed ahead of their sending."""
 
 MOST_WAITING_BYTES = 24_000_000
@@ -217,7 +217,12 @@ class Engine:
         self._changed.set()
 
     def _make_ready(self, packed: Packed) -> None:
-        self._outbox.add(Batch(packed.records, packed.nbytes))
+        self._outbox.add(self._foresee(Batch(packed.records, packed.nbytes)))
+
+    def _foresee(self, batch: Batch) -> Batch:
+        self._number(batch)
+        self._books.foresee(batch.number, batch.records, self._ordering.overtaking(batch.records))
+        return batch
 
     def _seal(self, now: float) -> None:
         """Close the part-filled batch when it has waited long enough, or when waiting would bring nothing."""
@@ -293,9 +298,8 @@ class Engine:
 
     async def _try(self, batch: Batch) -> None:
         if not batch.number:
-            batch.number = next(self._numbers)
-            overtaking = self._ordering.overtaking(batch.records)
-            await self._books.intend(batch.number, batch.records, overtaking)
+            self._foresee(batch)
+        await self._books.intend(batch.number)
         under_way, started = len(self._under_way), self._now()
         reply = await self._unless_cut_off(self._sender.send(batch.records))
         now = self._now()

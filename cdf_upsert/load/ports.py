@@ -69,11 +69,15 @@ class Books(Protocol):
         """The failed records of the earlier run that this run tries again, some at a time, in input order."""
         ...
 
-    async def intend(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
-        """`records` are about to be sent as batch number `batch`, for the first time.
+    def foresee(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
+        """`records` will be sent as batch number `batch`; it is enough to write that down when there is more to write.
 
         `overtaking` are those of them behind which an older version of their key waits.
         """
+        ...
+
+    async def intend(self, batch: int) -> None:
+        """Batch number `batch` is about to be sent: it was foreseen, or a settlement has opened or will open it."""
         ...
 
     async def settle(self, settlement: Settlement) -> None:

@@ -14,7 +14,7 @@ from cdf_upsert.sources.compression import CorruptStreamError, Decompressor, sni
 from cdf_upsert.sources.detecting import AutoFramer, detect
 from cdf_upsert.sources.lines import LineFramer
 
-BLOCK = 512 * 1024
+BLOCK = 256 * 1024
 """Bytes that are framed in one go at most."""
 
 

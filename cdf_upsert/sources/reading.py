@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 APART_FROM = 10_000_000
 """Bytes of a file, as stored, from which on a process of its own saves more than its start takes."""
 
-_AHEAD = 4  # Blocks that are read ahead of the framing at most.
+_AHEAD = 2  # Blocks that are read ahead of the framing at most.
 
 
 class Input(Struct, frozen=True):

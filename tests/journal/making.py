@@ -1,6 +1,7 @@
 """Journals for tests: the same load, opened again and again, also after a kill."""
 
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def make_failed(record: Record, message: str = "why", kind: FailureClass = Failu
 def make_unreadable(ordinal: int, text: bytes) -> Failed:
     place = Place("a.ndjson", ordinal + 1, ordinal + 1, ordinal * 1000, len(text))
     return Failed(ordinal, place, Failure(FailureClass.UNREADABLE, "not JSON"), text)
+
+
+async def intend(
+    journal: Journal, batch: int, records: Sequence[Record], overtaking: Sequence[Record]
+) -> None:
+    journal.foresee(batch, records, overtaking)
+    await journal.intend(batch)
 
 
 async def all_again(journal: Journal) -> list[Again]:

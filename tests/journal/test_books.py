@@ -5,6 +5,7 @@ import contextlib
 import json
 import sqlite3
 import tempfile
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,17 @@ from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.record import FailureClass, Record
 from cdf_upsert.core.standing import Checkpoint, Settlement
 from cdf_upsert.journal import GoingOn, Journal
-from tests.journal.making import FAST, NOW, all_again, copied, make_failed, make_input, make_plan, open_run
+from tests.journal.making import (
+    FAST,
+    NOW,
+    all_again,
+    copied,
+    intend,
+    make_failed,
+    make_input,
+    make_plan,
+    open_run,
+)
 from tests.records import make_record
 
 RECORDS = [make_record(i, f"key-{i * 7 % 9}", i) for i in range(24)]
@@ -115,7 +126,7 @@ def test_what_is_known_after_any_end_is_what_was_written_down(data) -> None:
                 case "intend" if free:
                     chosen = data.draw(st.lists(st.sampled_from(free), min_size=1, max_size=6, unique=True))
                     batches += 1
-                    runner.run(journal.intend(batches, records(chosen), records(chosen)))
+                    runner.run(intend(journal, batches, records(chosen), records(chosen)))
                     under_way[batches] = model.open[model.run, batches] = chosen
                 case "settle" if under_way:
                     batch = data.draw(st.sampled_from(sorted(under_way)))
@@ -218,7 +229,7 @@ def test_a_long_load_is_folded_and_means_the_same(tmp_path: Path) -> None:
             batch = [
                 make_record(i * size + j, f"{(i * size + j) * 0x9E3779B97F4A7C15:x}") for j in range(size)
             ]
-            await journal.intend(i + 1, batch, batch)
+            await intend(journal, i + 1, batch, batch)
             journal.passed(Checkpoint((i + 1) * size))
             if i % 50:
                 await journal.settle(Settlement(batch, closed=i + 1))
@@ -270,4 +281,30 @@ def test_records_without_a_key_fail_and_come_again(tmp_path: Path) -> None:
     (again,) = asyncio.run(all_again(journal))
     assert again.ordinal == 3
     assert json.loads(again.line)["record"] == {"space": 1}
+    journal.close()
+
+
+def test_a_batch_takes_one_transaction_when_batches_follow_each_other(tmp_path: Path) -> None:
+    """What is foreseen goes with the next settlement, so that the batch that takes the free place need not wait."""
+    journal = open_run(make_plan(make_input(tmp_path)), tmp_path / "run")
+
+    async def go() -> list[int]:
+        written = []
+
+        async def count(step: Awaitable[None]) -> None:
+            await step
+            written.append(journal._store._one("SELECT count(*) FROM entry"))
+
+        for batch in 1, 2, 3:
+            journal.foresee(batch, [make_record(batch - 1, str(batch))], [])
+        await count(journal.intend(1))
+        await count(journal.intend(2))
+        journal.foresee(4, [make_record(3, "4")], [])
+        await count(journal.settle(Settlement(accepted=[make_record(0, "1")], closed=1)))
+        await count(journal.intend(4))
+        journal.foresee(5, [make_record(4, "5")], [])
+        await count(journal.intend(5))
+        return written
+
+    assert asyncio.run(go()) == [1, 1, 2, 2, 3]
     journal.close()

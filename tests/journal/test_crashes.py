@@ -41,6 +41,7 @@ class Witness:
 
     def __init__(self, journal: Journal, service: "WatchedService", keep: Callable[[str], None]) -> None:
         self.intended: set[int] = set()
+        self._foreseen: dict[int, set[int]] = {}
         self._journal = journal
         self._keep = keep
         service.landed = keep
@@ -48,10 +49,14 @@ class Witness:
     def again(self) -> AsyncIterator[Sequence[Again]]:
         return self._journal.again()
 
-    async def intend(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
+    def foresee(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
+        self._journal.foresee(batch, records, overtaking)
+        self._foreseen[batch] = {record.ordinal for record in records}
+
+    async def intend(self, batch: int) -> None:
         self._keep("before an intent")
-        await self._journal.intend(batch, records, overtaking)
-        self.intended |= {record.ordinal for record in records}
+        await self._journal.intend(batch)
+        self.intended |= self._foreseen.pop(batch, set())
         self._keep("after an intent")
 
     async def settle(self, settlement: Settlement) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.standing import Checkpoint, Settlement
 from cdf_upsert.errors import LoaderError
-from tests.journal.making import NOW, make_failed, make_plan, open_run
+from tests.journal.making import NOW, intend, make_failed, make_plan, open_run
 from tests.records import make_record
 
 source, directory, limit, failing = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "failing"
@@ -30,14 +30,14 @@ async def fill():
     for i in range(2000):
         record = make_record(i, f"{i * 0x9E3779B97F4A7C15:x}", pad=1000)
         try:
-            await journal.intend(i + 1, [record], [])
+            await intend(journal, i + 1, [record], [])
             journal.passed(Checkpoint(i + 1))
             await journal.settle(
                 Settlement(() if failing else [record], failed=[make_failed(record)] if failing else (), closed=i + 1)
             )
         except LoaderError as error:
             try:
-                await journal.intend(9999, [record], [])
+                await intend(journal, 9999, [record], [])
             except LoaderError as second:
                 return i, str(error), str(second)
     return 2000, "", ""

@@ -17,7 +17,7 @@ from cdf_upsert.journal import Identity, Journal, cases
 from cdf_upsert.journal.listing import known_load
 from cdf_upsert.journal.same import KEPT_EVERY
 from cdf_upsert.journal.store import Store
-from tests.journal.making import NOW, all_again, copied, make_failed, make_input, make_plan, open_run
+from tests.journal.making import NOW, all_again, copied, intend, make_failed, make_input, make_plan, open_run
 from tests.records import make_record, make_records
 
 
@@ -188,7 +188,7 @@ def test_a_failed_version_waits_for_a_newer_one_that_may_have_landed(tmp_path: P
     old, new, other = make_records("a", "a", "b")
     journal.passed(Checkpoint(1))
     settle(journal, Settlement(failed=[make_failed(old)]))
-    asyncio.run(journal.intend(1, [new, other], []))
+    asyncio.run(intend(journal, 1, [new, other], []))
     journal.close()
     journal = open_run(plan, tmp_path / "load", "two")
     assert [one.ordinal for one in asyncio.run(all_again(journal))] == [0]

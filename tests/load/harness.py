@@ -200,10 +200,12 @@ class MemoryBooks:
         if self.again_lines:
             yield self.again_lines
 
-    async def intend(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
-        await asyncio.sleep(0)
+    def foresee(self, batch: int, records: Sequence[Record], overtaking: Sequence[Record]) -> None:
         self.open[batch] = {record.ordinal for record in records}
-        self.intended |= self.open[batch]
+
+    async def intend(self, batch: int) -> None:
+        await asyncio.sleep(0)
+        self.intended |= self.open.get(batch, set())  # A part was intended with its whole.
 
     async def settle(self, settlement: Settlement) -> None:
         await asyncio.sleep(0.001)
