@@ -1,34 +1,38 @@
 """The API's paths: which methods each has, what access they need, and who answers."""
 
-from collections.abc import Callable
-from typing import Literal
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from functools import partial
+from typing import Any, Literal
 
 from cdf_upsert.sandbox.call import Call, Endpoint
 from cdf_upsert.sandbox.faults import WRITES
 from cdf_upsert.sandbox.limits import Kind
 from cdf_upsert.sandbox.wire import Reply, json_reply
-from cdf_upsert.sandbox.world import Operation, Refusal
+from cdf_upsert.sandbox.world import Operation, Refusal, Steps
+from cdf_upsert.sandbox.writes import write
 
 
-def _streams_create(call: Call) -> Reply:
+async def _streams_create(call: Call) -> Reply:
     return json_reply(call.service.world.streams.create(call.body, call.now), 201)
 
 
-def _streams_list(call: Call) -> Reply:
+async def _streams_list(call: Call) -> Reply:
     return json_reply({"items": [stream.read() for stream in call.service.world.streams.all()]})
 
 
-def _stream(call: Call) -> Reply:
+async def _stream(call: Call) -> Reply:
     statistics = call.flag("includeStatistics")
     return json_reply(call.service.world.retrieve_stream(call.stream, call.now, statistics=statistics))
 
 
-def _streams_delete(call: Call) -> Reply:
+async def _streams_delete(call: Call) -> Reply:
     deleted = call.service.world.streams.delete(call.body)
     return json_reply(deleted)
 
 
-def _stream_gone(call: Call) -> Reply:
+async def _stream_gone(call: Call) -> Reply:
     raise Refusal(
         410,
         "This endpoint is deprecated and no longer supported. Use POST /streams/delete with the body "
@@ -36,29 +40,40 @@ def _stream_gone(call: Call) -> Reply:
     )
 
 
-def _filter(call: Call) -> Reply:
-    return json_reply(call.service.world.filter(call.stream, call.body, call.now))
+async def _filter(call: Call) -> Reply:
+    return await _in_steps(call.service.world.filter(call.stream, call.body, call.now))
 
 
-def _sync(call: Call) -> Reply:
-    return json_reply(call.service.world.sync(call.stream, call.body, call.now))
+async def _sync(call: Call) -> Reply:
+    return await _in_steps(call.service.world.sync(call.stream, call.body, call.now))
 
 
-def _aggregate(call: Call) -> Reply:
-    return json_reply(call.service.world.aggregate(call.stream, call.body, call.now))
+async def _aggregate(call: Call) -> Reply:
+    return await _in_steps(call.service.world.aggregate(call.stream, call.body, call.now))
 
 
-def _inspect(call: Call) -> Reply:
+async def _in_steps(query: Steps[dict[str, Any]]) -> Reply:
+    """Go through a query step by step: a long one lets other requests in between."""
+    with closing(query):
+        while True:
+            try:
+                next(query)
+            except StopIteration as end:
+                return json_reply(end.value)
+            await asyncio.sleep(0)
+
+
+async def _inspect(call: Call) -> Reply:
     assert call.grant is not None  # every endpoint is behind a token
     return json_reply(call.service.inspect(call.grant))
 
 
-def _spaces_list(call: Call) -> Reply:
+async def _spaces_list(call: Call) -> Reply:
     call.flag("includeGlobal")  # the sandbox has no global spaces, so either answer is the same
     return json_reply(call.service.world.models.list_spaces(call.limit(), call.one("cursor")))
 
 
-def _containers_list(call: Call) -> Reply:
+async def _containers_list(call: Call) -> Reply:
     call.flag("includeGlobal")  # no global containers either
     used_for = [part for name, value in call.query if name == "usedFor" for part in value.split(",")]
     unknown = set(used_for) - {"node", "edge", "record", "all"}
@@ -68,10 +83,10 @@ def _containers_list(call: Call) -> Reply:
     return json_reply(models.list_containers(call.limit(), call.one("cursor"), call.one("space"), used_for))
 
 
-def _models(name: str) -> Callable[[Call], Reply]:
+def _models(name: str) -> Callable[[Call], Awaitable[Reply]]:
     """An endpoint that hands its body to a method of the models."""
 
-    def answer(call: Call) -> Reply:
+    async def answer(call: Call) -> Reply:
         models = call.service.world.models
         if name.startswith("apply"):
             return json_reply(getattr(models, name)(call.body, call.now))
@@ -81,14 +96,10 @@ def _models(name: str) -> Callable[[Call], Reply]:
 
 
 def _parts(word: Literal["constraints", "indexes"]) -> dict[str, Endpoint]:
-    def answer(call: Call) -> Reply:
+    async def answer(call: Call) -> Reply:
         return json_reply(call.service.world.models.delete_parts(word, call.body, call.now))
 
     return {"POST": Endpoint("models", "dataModelsAcl:WRITE", answer)}
-
-
-def _none(call: Call) -> Reply:
-    raise AssertionError(f"{call.path} is a write and is answered elsewhere")
 
 
 _PROJECT = "/api/v1/projects/{project}"
@@ -97,7 +108,8 @@ _RECORDS = f"{_PROJECT}/streams/{{stream_id}}/records"
 
 def _record_write(operation: Operation) -> dict[str, Endpoint]:
     assert operation in WRITES  # faults and the log use the same words
-    return {"POST": Endpoint(operation, "streamRecordsAcl:WRITE", _none, Kind.WRITE, write=operation)}
+    answer = partial(write, operation)
+    return {"POST": Endpoint(operation, "streamRecordsAcl:WRITE", answer, Kind.WRITE, writes=True)}
 
 
 def _model(name: str, access: str) -> dict[str, Endpoint]:

@@ -17,7 +17,6 @@ from cdf_upsert.sandbox.service import Service
 from cdf_upsert.sandbox.traffic import Entry
 from cdf_upsert.sandbox.wire import Reply
 from cdf_upsert.sandbox.world import Refusal
-from cdf_upsert.sandbox.writes import write
 
 
 class Path:
@@ -50,7 +49,7 @@ class Path:
             parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True),
             number=number,
         )
-        if endpoint.write is not None:
+        if endpoint.writes:
             call.flight = service.flights.arrive()
         status = 500
         try:
@@ -94,14 +93,12 @@ class Path:
                 body = await wire.read_body(scope, receive)
                 call.body, call.wire_bytes = body.content, body.wire_bytes
             call.plan = service.faults.plan(endpoint.operation, call.path, call.body)
-            if call.plan.latency and endpoint.write is None:
+            if call.plan.latency and not endpoint.writes:
                 await asyncio.sleep(call.plan.latency)
             reply = before(call.plan.fault, call)
             if reply is not None:
                 return reply
-            if endpoint.write is not None:
-                return await write(endpoint.write, call)
-            return endpoint.answer(call)
+            return await endpoint.answer(call)
         except Refusal as refusal:
             return wire.refusal_reply(refusal, service.clock.speed)
 

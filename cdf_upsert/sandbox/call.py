@@ -1,6 +1,6 @@
 """One request on its way through the sandbox: what it brought, and what came of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from cdf_upsert.sandbox.faults import Plan
@@ -9,7 +9,7 @@ from cdf_upsert.sandbox.identity import Grant
 from cdf_upsert.sandbox.limits import Kind
 from cdf_upsert.sandbox.service import Service
 from cdf_upsert.sandbox.wire import Reply
-from cdf_upsert.sandbox.world import Operation, Refusal
+from cdf_upsert.sandbox.world import Refusal
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Endpoint:
 
     operation: str
     access: str
-    answer: Callable[[Call], Reply]
+    answer: Callable[[Call], Awaitable[Reply]]
     kind: Kind | None = None
     reads_body: bool = True
-    write: Operation | None = None
+    writes: bool = False

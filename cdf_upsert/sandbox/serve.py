@@ -96,7 +96,9 @@ class Running:
     @property
     def traffic(self) -> "Traffic":
         """The requests so far: entries, counts, faults, and with `keep_writes` every written record."""
-        return self._service.traffic
+        if self._loop.is_closed():
+            return self._service.traffic
+        return self.ask(lambda service: service.traffic)  # in its turn, after what has just been answered
 
     def records(self, stream: str) -> dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]]:
         """Everything stored in a stream: key -> container -> property -> value."""

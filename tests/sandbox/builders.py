@@ -1,11 +1,13 @@
 """What the sandbox's tests build again and again: records, request bodies, worlds with a declared container."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from hypothesis import HealthCheck, settings
 
-from cdf_upsert.sandbox.world import Operation, World
+from cdf_upsert.sandbox.world import Operation, Steps, World
+
+T = TypeVar("T")
 
 # For laws: on a busy machine a slow example is no failure.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,3 +81,12 @@ def write(world: World, operation: Operation, name: str, *content: Any, now: int
 
 def upsert(world: World, *content: Any, now: int = NOW) -> None:
     write(world, Operation.UPSERT, "events", *content, now=now)
+
+
+def done(steps: Steps[T]) -> T:
+    """The answer of a query, gone through without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

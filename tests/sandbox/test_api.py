@@ -447,3 +447,19 @@ def test_many_clients_at_once_lose_nothing():
             codes = [code for found in pool.map(work, range(8)) for code in found]
         assert codes == [202] * 80
         assert len(sandbox.records("events")) == 1601
+
+
+def test_a_long_query_lets_others_in():
+    """While one request goes through a whole stream, others are answered."""
+    with running(Options()) as sandbox, Api(sandbox) as api, ThreadPoolExecutor(1) as other:
+        for part in range(20):
+            api.upsert(*(record(f"{part}.{n}", json={"a": "x" * 9000}) for n in range(50)))
+        long = other.submit(
+            api.post, "/streams/events/records/filter", {"sort": [{"property": ["externalId"]}]}
+        )
+        stream = sandbox.ask(lambda service: service.world.streams.get("events", 0))
+        while not sandbox.ask(lambda service: service.world._store._walks.get(stream.id)):
+            pass
+        assert api.get("/streams/events").status_code == 200
+        assert len(long.result().json()["items"]) == 10
+        assert [one.operation for one in sandbox.traffic.requests][-2:] == ["streams", "filter"]

@@ -24,7 +24,7 @@ from cdf_upsert.sandbox.world.buckets import (
 )
 from cdf_upsert.sandbox.world.filters import compile_filter
 from cdf_upsert.sandbox.world.models import Models
-from cdf_upsert.sandbox.world.reading import Times, matching, refuse_units, time_bounds
+from cdf_upsert.sandbox.world.reading import Steps, Times, matching, refuse_units, time_bounds
 from cdf_upsert.sandbox.world.refusal import at, decode
 from cdf_upsert.sandbox.world.store import Store
 from cdf_upsert.sandbox.world.streams import Stream
@@ -53,7 +53,7 @@ class _Body(Struct, rename="camel"):
 _BODY = msgspec.json.Decoder(_Body)
 
 
-def aggregate(store: Store, models: Models, stream: Stream, body: bytes, now: int) -> dict[str, Any]:
+def aggregate(store: Store, models: Models, stream: Stream, body: bytes, now: int) -> Steps[dict[str, Any]]:
     """The aggregates of one request."""
     request = decode(body, _BODY)
     refuse_units(request.target_units)
@@ -62,22 +62,22 @@ def aggregate(store: Store, models: Models, stream: Stream, body: bytes, now: in
     compiler = _Compiler(models)
     make = compiler.level(request.aggregates, "aggregates", 1, in_histogram=False)
     out: dict[str, Any] = {}
+    if request.include_typing:
+        out["typing"] = models.typing(dict.fromkeys([*compiled.properties, *compiler.properties]))
     if (
         request.filter is None
         and not times
         and all(one == {"count": {}} for one in request.aggregates.values())
     ):
         # What people ask most is answered without reading every record.
-        count = store.count(stream.id)
-        out["aggregates"] = {name: {"count": count} for name in request.aggregates}
-    else:
-        level = make()
-        for row in matching(store, stream, compiled, times):
+        count = stream.visible_records
+        return {"aggregates": {name: {"count": count} for name in request.aggregates}} | out
+    level = make()
+    for found in matching(store, stream, compiled, times):
+        for row in found:
             level.add(row)
-        out["aggregates"] = level.result()
-    if request.include_typing:
-        out["typing"] = models.typing(dict.fromkeys([*compiled.properties, *compiler.properties]))
-    return out
+        yield
+    return {"aggregates": level.result()} | out
 
 
 class _Compiler:

@@ -40,16 +40,6 @@ class Filter:
             self.external_ids is None or external_id in self.external_ids
         )
 
-    def keys(self) -> list[str] | None:
-        """All keys that could match, where the filter names them."""
-        if self.spaces is None or self.external_ids is None:
-            return None
-        return [
-            f"{space}.{external_id}"
-            for space in sorted(self.spaces)
-            for external_id in sorted(self.external_ids)
-        ]
-
 
 EVERYTHING = Filter(lambda _: True)
 
@@ -75,6 +65,9 @@ def _needed(definition: dict[str, Any], name: str) -> frozenset[str] | None:
         case {"and": parts}:
             sets = [found for part in parts if (found := _needed(part, name)) is not None]
             return frozenset.intersection(*sets) if sets else None
+        case {"or": parts}:
+            sets = [found for part in parts if (found := _needed(part, name)) is not None]
+            return frozenset.union(*sets) if len(sets) == len(parts) else None
         case {"equals": {"property": [one], "value": value}} if one == name:
             return frozenset({value})
         case {"in": {"property": [one], "values": values}} if one == name:

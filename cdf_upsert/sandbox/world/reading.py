@@ -2,9 +2,10 @@
 
 import base64
 import binascii
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
+from operator import itemgetter
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import orjson
@@ -27,6 +28,7 @@ from cdf_upsert.sandbox.world.values import TOP_LEVEL, Get, Read, duration, mill
 
 _MAX_FILTER_REPLY = 20_000_000
 _MAX_SYNC_REPLY = 10_000_000
+_MAX_KEYS = 1000
 
 _Bound = Annotated[str, Meta(min_length=1, max_length=100)] | int
 _Limit = Annotated[int, Meta(ge=1, le=1000)]
@@ -79,71 +81,112 @@ class _SyncBody(Struct, rename="camel"):
 _FILTER = msgspec.json.Decoder(_FilterBody)
 _SYNC = msgspec.json.Decoder(_SyncBody)
 
+T = TypeVar("T")
+
+# A query on its way: each step is short, however much there is to read, and the last one gives the answer.
+Steps = Generator[None, None, T]
+
 # Which properties of which container a reply shows: number -> (space, container, names or None for all).
 Selection = dict[str, tuple[str, str, frozenset[str] | None]]
 
 
-def filter_records(store: Store, models: Models, stream: Stream, body: bytes, now: int) -> dict[str, Any]:
+def filter_records(
+    store: Store, models: Models, stream: Stream, body: bytes, now: int
+) -> Steps[dict[str, Any]]:
     """One page of the records that match, sorted, or in the order of their last change."""
     request = decode(body, _FILTER)
     refuse_units(request.target_units)
     compiled = compile_filter(request.filter, models)
     times = time_bounds(request.last_updated_time, stream, now)
     chosen = _selection(models, request.sources)
-    rows = matching(store, stream, compiled, times)
-    if request.sort is None:
-        page: Sequence[Read] = _first(rows, request.limit)
-    else:
-        page = _sorted(store, stream, _orders(models, request.sort), rows, request.limit)
-    items = [_record(row, chosen) for row in page]
-    _refuse_long(items, _MAX_FILTER_REPLY)
-    out: dict[str, Any] = {"items": items}
+    page = (
+        _First(request.limit) if request.sort is None else _Best(request.limit, _orders(models, request.sort))
+    )
+    out: dict[str, Any] = {}
     if request.include_typing:
         out["typing"] = _typing(models, chosen, compiled)
-    return out
+    for found in matching(store, stream, compiled, times):
+        page.take(found)
+        if page.full:
+            break
+        yield
+    items = [_record(row, chosen) for row in page.rows()]
+    _refuse_long(items, _MAX_FILTER_REPLY)
+    return {"items": items} | out
 
 
-def sync_records(store: Store, models: Models, stream: Stream, body: bytes, now: int) -> dict[str, Any]:
+def sync_records(
+    store: Store, models: Models, stream: Stream, body: bytes, now: int
+) -> Steps[dict[str, Any]]:
     """The next page of changes. A tombstone has no values: only the filter's word on its key counts."""
     request = decode(body, _SYNC)
     refuse_units(request.target_units)
     compiled = compile_filter(request.filter, models)
     chosen = _selection(models, request.sources)
     after, since = _start(request, stream, now)
-    items: list[dict[str, Any]] = []
-    has_next = False
-    for row in map(read, store.rows(stream.id, after=after, updated_from=since, tombstones=True)):
-        if len(items) == request.limit:
-            has_next = True
-            break
-        after = row.seq
-        if row.state == State.DELETED:
-            if compiled.may_hold(row.space, row.external_id):
-                items.append(_head(row) | {"status": "deleted"})
-        elif compiled.matches(row):
-            items.append(
-                _record(row, chosen) | {"status": "created" if row.state == State.CREATED else "updated"}
-            )
-    _refuse_long(items, _MAX_SYNC_REPLY)
-    out: dict[str, Any] = {"items": items, "nextCursor": _cursor(stream, after, since), "hasNext": has_next}
+    out: dict[str, Any] = {}
     if request.include_typing:
         out["typing"] = _typing(models, chosen, compiled)
-    return out
+    items: list[dict[str, Any]] = []
+    has_next = False
+    for rows in _slices(store, stream, after):
+        for row in rows:
+            if row.updated < since:
+                after = row.seq
+                continue
+            if len(items) == request.limit:
+                has_next = True
+                break
+            after = row.seq
+            one = read(row)
+            if row.state == State.DELETED:
+                if compiled.may_hold(one.space, one.external_id):
+                    items.append(_head(one) | {"status": "deleted"})
+            elif compiled.matches(one):
+                status = "created" if row.state == State.CREATED else "updated"
+                items.append(_record(one, chosen) | {"status": status})
+        if has_next:
+            break
+        yield
+    _refuse_long(items, _MAX_SYNC_REPLY)
+    return {"items": items, "nextCursor": _cursor(stream, after, since), "hasNext": has_next} | out
 
 
-def matching(store: Store, stream: Stream, compiled: Filter, times: dict[str, int]) -> Iterator[Read]:
-    """The records that match, in the order of their last change; by key where the filter names keys."""
-    keys = compiled.keys()
-    rows: Iterable[Row]
-    if keys is not None:
-        rows = store.rows_of(stream.id, keys)
-    else:
-        rows = store.rows(stream.id, updated_from=max(times.get("gte", 0), times.get("gt", 0)))
+def matching(
+    store: Store, stream: Stream, compiled: Filter, times: dict[str, int]
+) -> Iterator[Iterator[Read]]:
+    """The records that match, slice by slice in the order of their last change; by key where the filter names keys."""
+    keys = _keys(store, stream, compiled)
+    slices = [store.rows_of(stream.id, keys)] if keys is not None else _slices(store, stream)
+    since = max(times.get("gte", 0), times.get("gt", 0))
     matches: Predicate = compiled.matches
-    if times:
-        within = in_range(lambda row: row.updated, times)
-        return (one for one in map(read, rows) if within(one) and matches(one))
-    return (one for one in map(read, rows) if matches(one))
+    within: Predicate = in_range(lambda row: row.updated, times) if times else lambda _: True
+    for rows in slices:
+        alive = (read(row) for row in rows if row.updated >= since and row.state != State.DELETED)
+        yield (one for one in alive if within(one) and matches(one))
+
+
+def _keys(store: Store, stream: Stream, compiled: Filter) -> list[str] | None:
+    """All keys that could match, where the filter names them and they are not too many to be looked up at once."""
+    names = compiled.external_ids
+    if names is None:
+        return None
+    spaces = store.spaces_in(stream.id) if compiled.spaces is None else compiled.spaces
+    if len(spaces) * len(names) > _MAX_KEYS:
+        return None
+    return [f"{space}.{name}" for space in spaces for name in names]
+
+
+def _slices(store: Store, stream: Stream, after: int = 0) -> Iterator[list[Row]]:
+    """All rows from a change on, in slices.
+
+    Raises:
+        Refusal: 404 when the stream is deleted between two slices.
+    """
+    for rows in store.slices(stream.id, after=after):
+        yield rows
+        if stream.gone:
+            raise Refusal(404, f"The stream `{stream.external_id}` does not exist.")
 
 
 def time_bounds(times: Times | None, stream: Stream, now: int) -> dict[str, int]:
@@ -182,10 +225,6 @@ def refuse_units(target_units: dict[str, Any] | None) -> None:
         raise at("targetUnits", "the sandbox has no unit catalogue and does not convert units")
 
 
-def _first(rows: Iterator[Read], limit: int) -> list[Read]:
-    return [row for row, _ in zip(rows, range(limit), strict=False)]
-
-
 # How to read each sort key, and whether it descends.
 _Orders = Sequence[tuple[Get, bool]]
 
@@ -201,14 +240,52 @@ def _orders(models: Models, sort: Sequence[_Sort]) -> _Orders:
     return orders
 
 
-def _sorted(store: Store, stream: Stream, orders: _Orders, rows: Iterator[Read], limit: int) -> list[Read]:
-    """The first `limit` records of an order; missing values come last, equal ones by their last change."""
+class _First:
+    """A page in the order of the records' last change: it is full with the first that come."""
 
-    def key(row: Read) -> tuple[Any, ...]:
-        return (*(_SortKey(get(row), descending) for get, descending in orders), row.seq)
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rows: list[Read] = []
 
-    numbers = [one[-1] for one in heapq.nsmallest(limit, map(key, rows))]
-    return [read(row) for row in store.rows_at(stream.id, numbers)]
+    @property
+    def full(self) -> bool:
+        """Whether no later record can come into the page."""
+        return len(self._rows) == self._limit
+
+    def take(self, found: Iterator[Read]) -> None:
+        """Take in what belongs on the page."""
+        self._rows += islice(found, self._limit - len(self._rows))
+
+    def rows(self) -> list[Read]:
+        """The page."""
+        return self._rows
+
+
+class _Best:
+    """A page in an order of values: missing ones come last, equal ones by their last change."""
+
+    full = False  # any later record may come before all others
+
+    def __init__(self, limit: int, orders: _Orders) -> None:
+        self._limit = limit
+        self._orders = orders
+        self._kept: list[tuple[tuple[Any, ...], Read]] = []
+        self._worst: tuple[Any, ...] | None = None
+
+    def take(self, found: Iterator[Read]) -> None:
+        """Take in what belongs on the page so far."""
+        for row in found:
+            key = (*(_SortKey(get(row), descending) for get, descending in self._orders), row.seq)
+            if self._worst is None or key < self._worst:
+                self._kept.append((key, row))
+        if len(self._kept) > self._limit:
+            self._kept.sort(key=itemgetter(0))
+            del self._kept[self._limit :]
+            self._worst = self._kept[-1][0]
+
+    def rows(self) -> list[Read]:
+        """The page."""
+        return [row for _, row in sorted(self._kept, key=itemgetter(0))]
 
 
 class _SortKey:

@@ -8,7 +8,7 @@ stream the key `space.externalId`, for an immutable one the key, NUL and a diges
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -26,6 +26,11 @@ CREATE TABLE IF NOT EXISTS stream (
     id INTEGER PRIMARY KEY AUTOINCREMENT, external_id TEXT UNIQUE, template TEXT, created INTEGER,
     records INTEGER, bytes INTEGER);
 """
+
+
+# What a slice may cost, in bytes of bodies; each row costs as much as a body of so many bytes besides.
+_SLICE: Final = 300_000
+_ROW: Final = 1000
 
 
 class State(IntEnum):
@@ -80,6 +85,23 @@ class StreamRow(NamedTuple):
     bytes: int
 
 
+@dataclass(slots=True)
+class _Walk:
+    """A walk over a stream: the change numbers where it stands and ends, and what was replaced ahead of it."""
+
+    after: int
+    last: int
+    kept: list[Row] = field(default_factory=list)
+
+    def merge(self, rows: list[Row]) -> list[Row]:
+        """Rows up to where the walk stands now, with those that were replaced in their places."""
+        if not self.kept:
+            return rows
+        here = [row for row in self.kept if row.seq <= self.after]
+        self.kept = [row for row in self.kept if row.seq > self.after]
+        return sorted(rows + here)
+
+
 class Store:
     """The tables. Not for several threads at once: its one owner is the server's."""
 
@@ -89,6 +111,7 @@ class Store:
         Raises:
             SandboxError: the directory cannot be used, or another sandbox holds it.
         """
+        self._walks: dict[int, list[_Walk]] = {}
         place = ":memory:"
         if directory is not None:
             try:
@@ -210,6 +233,8 @@ class Store:
         What all rows of a request share stands in the statement: binding it row by row takes as long as
         storing it.
         """
+        if self._walks.get(stream):
+            self._keep_for_walks(stream, writes)
         put = f"INSERT OR REPLACE INTO record_{stream} (identity, created, updated, state, body) VALUES"
         now = int(writes.now)
         with self.transaction():
@@ -221,43 +246,64 @@ class Store:
                 self._sql.executemany(f"{put} (?, ?, {now}, {State.DELETED.value}, '{{}}')", writes.deleted)
             self.put_totals(stream, records, size)
 
+    def _keep_for_walks(self, stream: int, writes: Writes) -> None:
+        """Hand the rows that a write is about to replace to the walks that have not come to them yet."""
+        query = f"SELECT * FROM record_{stream} WHERE identity = ?"
+        for one in (*writes.created, *writes.updated, *writes.deleted):
+            for row in self._sql.execute(query, (one[0],)):
+                for walk in self._walks[stream]:
+                    if walk.after < row[0] <= walk.last:
+                        walk.kept.append(Row._make(row))
+
     def put_totals(self, stream: int, records: int, size: int) -> None:
         """Note how much a stream holds."""
         self._sql.execute("UPDATE stream SET records = ?, bytes = ? WHERE id = ?", (records, size, stream))
 
-    def rows(
-        self, stream: int, *, after: int = 0, updated_from: int = 0, tombstones: bool = False
-    ) -> Iterator[Row]:
-        """Rows in the order of their last change, from a change number and a time on."""
-        keep = "" if tombstones else f" AND state <> {State.DELETED.value}"
-        found = self._sql.execute(
-            f"SELECT * FROM record_{stream} WHERE seq > ? AND updated >= ?{keep} ORDER BY seq",
-            (after, updated_from),
-        )
-        return (Row(*row) for row in found)
+    def slices(self, stream: int, *, after: int = 0) -> Iterator[list[Row]]:
+        """All rows, tombstones among them, in the order of their last change, from a change number on.
 
-    def count(self, stream: int) -> int:
-        """How many records there are, without tombstones."""
-        query = f"SELECT count(*) FROM record_{stream} WHERE state <> {State.DELETED.value}"
-        return int(self._sql.execute(query).fetchone()[0])
+        They come in slices, as they were when the walk began, however much is written between two slices.
+        """
+        query = f"SELECT * FROM record_{stream} WHERE seq > ? AND seq <= ? ORDER BY seq"
+        last = self._sql.execute(f"SELECT coalesce(max(seq), 0) FROM record_{stream}").fetchone()[0]
+        walk = _Walk(after, last)
+        walks = self._walks.setdefault(stream, [])
+        walks.append(walk)
+        try:
+            while walk.after < walk.last:
+                found = self._sql.execute(query, (walk.after, walk.last))
+                rows, room = [], _SLICE
+                for row in found:
+                    rows.append(Row._make(row))
+                    room -= _ROW + len(row[-1])
+                    if room <= 0:
+                        break
+                found.close()  # an open one would keep the table from being dropped
+                walk.after = rows[-1].seq if room <= 0 else walk.last
+                yield walk.merge(rows)
+        finally:
+            walks.remove(walk)
 
-    def rows_of(self, stream: int, keys: Iterable[str]) -> Iterator[Row]:
-        """Rows of given keys in the order of their last change, without tombstones."""
-        found = [
-            row
+    def rows_of(self, stream: int, keys: Iterable[str]) -> list[Row]:
+        """Rows of given keys, tombstones among them, in the order of their last change."""
+        return sorted(
+            Row._make(row)
             for key in keys
             for row in self._sql.execute(
-                f"SELECT * FROM record_{stream}"
-                f" WHERE (identity = ? OR (identity > ? AND identity < ?)) AND state <> {State.DELETED.value}",
+                f"SELECT * FROM record_{stream} WHERE identity = ? OR (identity > ? AND identity < ?)",
                 (key, f"{key}\0", f"{key}\1"),
             )
-        ]
-        return (Row(*row) for row in sorted(found))
+        )
 
-    def rows_at(self, stream: int, numbers: Iterable[int]) -> list[Row]:
-        """Rows of given change numbers, in the order given."""
-        query = f"SELECT * FROM record_{stream} WHERE seq = ?"
-        return [Row(*row) for number in numbers for row in self._sql.execute(query, (number,))]
+    def spaces_in(self, stream: int) -> list[str]:
+        """The spaces that a stream's records are in, found in as many steps as there are spaces."""
+        query = f"SELECT identity FROM record_{stream} WHERE identity >= ? ORDER BY identity LIMIT 1"
+        spaces: list[str] = []
+        beyond = ""
+        while (found := self._sql.execute(query, (beyond,)).fetchone()) is not None:
+            spaces.append(found[0].partition(".")[0])
+            beyond = f"{spaces[-1]}/"  # the character after the dot
+        return spaces
 
     def expire(self, stream: int, *, before: int, tombstones_only: bool) -> tuple[int, int]:
         """Forget what was last changed before a time; returns how many live records went, and their bytes."""

@@ -64,6 +64,12 @@ class Stream:
     bytes: int
     unseen: deque[Unseen] = field(default_factory=deque)
     ahead: dict[str, Present] = field(default_factory=dict)
+    gone: bool = False
+
+    @property
+    def visible_records(self) -> int:
+        """How many records readers see."""
+        return self.records - sum(len(one.writes.created) - len(one.writes.deleted) for one in self.unseen)
 
     def read(self, *, statistics: bool = False) -> dict[str, Any]:
         """The stream as the API returns it, with what is consumed where that is asked for."""
@@ -162,6 +168,7 @@ class Streams:
         _check_id(item.external_id)
         stream = self._streams.pop(item.external_id, None)
         if stream is not None:
+            stream.gone = True
             self._store.delete_stream(stream.id)
         return {}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cdf_upsert.sandbox.world.aggregates import aggregate
 from cdf_upsert.sandbox.world.models import Models
-from cdf_upsert.sandbox.world.reading import filter_records, sync_records
+from cdf_upsert.sandbox.world.reading import Steps, filter_records, sync_records
 from cdf_upsert.sandbox.world.refusal import Refusal
 from cdf_upsert.sandbox.world.store import Present, State, Store, Writes
 from cdf_upsert.sandbox.world.streams import Stream, Streams, key_of
@@ -137,17 +137,17 @@ class World:
                 raise Refusal(429, f"The stream `{stream.external_id}` is full.")
         self.streams.write(stream, writes, records, size)
 
-    def filter(self, stream_id: str, body: bytes, now: int) -> dict[str, Any]:
+    def filter(self, stream_id: str, body: bytes, now: int) -> Steps[dict[str, Any]]:
         """Records that match a filter, sorted, one page."""
         stream = self._readable(stream_id, now)
         return filter_records(self._store, self.models, stream, body, now)
 
-    def sync(self, stream_id: str, body: bytes, now: int) -> dict[str, Any]:
+    def sync(self, stream_id: str, body: bytes, now: int) -> Steps[dict[str, Any]]:
         """Changes since a cursor, one page."""
         stream = self._readable(stream_id, now)
         return sync_records(self._store, self.models, stream, body, now)
 
-    def aggregate(self, stream_id: str, body: bytes, now: int) -> dict[str, Any]:
+    def aggregate(self, stream_id: str, body: bytes, now: int) -> Steps[dict[str, Any]]:
         """Aggregates over records that match a filter."""
         stream = self._readable(stream_id, now)
         return aggregate(self._store, self.models, stream, body, now)
@@ -167,7 +167,9 @@ class World:
             key_of(row.identity): {
                 self.models.by_id[number].key: values for number, values in orjson.loads(row.body).items()
             }
-            for row in self._store.rows(stream.id)
+            for rows in self._store.slices(stream.id)
+            for row in rows
+            if row.state != _DELETED
         }
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdf_upsert.sandbox.world import Refusal
-from tests.sandbox.builders import NOW, declared_world, encode, patient, record, upsert
+from tests.sandbox.builders import NOW, declared_world, done, encode, patient, record, upsert
 
 
 def path(name: str) -> list[str]:
@@ -17,7 +17,7 @@ def path(name: str) -> list[str]:
 
 
 def ask(world, aggregates, **more):
-    return world.aggregate("events", encode({"aggregates": aggregates, **more}), NOW)["aggregates"]
+    return done(world.aggregate("events", encode({"aggregates": aggregates, **more}), NOW))["aggregates"]
 
 
 def made(*values):
@@ -315,10 +315,12 @@ def test_aggregates_heed_filter_and_time():
     only = {"equals": {"property": path("int64"), "value": 2}}
     assert ask(world, {"n": {"count": {}}}, filter=only) == {"n": {"count": 1}}
     assert ask(world, {"n": {"count": {}}}, lastUpdatedTime={"gt": NOW}) == {"n": {"count": 0}}
-    found = world.aggregate(
-        "events",
-        encode({"aggregates": {"n": {"max": {"property": path("int64")}}}, "includeTyping": True}),
-        NOW,
+    found = done(
+        world.aggregate(
+            "events",
+            encode({"aggregates": {"n": {"max": {"property": path("int64")}}}, "includeTyping": True}),
+            NOW,
+        )
     )
     assert found["typing"]["plant"]["pump"].keys() == {"int64"}
     assert ask(world, {"n": {"max": {"property": ["createdTime"]}}}) == {"n": {"max": NOW}}

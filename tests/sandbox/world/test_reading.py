@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdf_upsert.sandbox.world import Operation, Refusal
@@ -11,6 +11,7 @@ from tests.sandbox.builders import (
     CONTAINER,
     NOW,
     declared_world,
+    done,
     encode,
     items,
     patient,
@@ -24,7 +25,7 @@ DAY = 86_400_000
 
 
 def ask(world, *, stream="events", now=NOW, **body):
-    return world.filter(stream, encode(body), now)
+    return done(world.filter(stream, encode(body), now))
 
 
 def names(page) -> list[str]:
@@ -153,8 +154,96 @@ def test_a_reply_has_a_ceiling():
     assert "20,000,000" in refused(world, sources=ALL, limit=1000)
 
 
+INT = ["plant", "pump", "int64"]
+QUERIES = {
+    "filter": lambda world: world.filter("events", encode({"limit": 1000}), NOW),
+    "sort": lambda world: world.filter("events", encode({"limit": 1000, "sort": [{"property": INT}]}), NOW),
+    "sync": lambda world: world.sync("events", encode({"initializeCursor": "9d-ago", "limit": 1000}), NOW),
+    "sum": lambda world: world.aggregate(
+        "events", encode({"aggregates": {"n": {"sum": {"property": INT}}}}), NOW
+    ),
+}
+_CHANGES = st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=3, unique_by=lambda one: one[0])
+
+
+@settings(patient, max_examples=30)
+@given(st.sampled_from(sorted(QUERIES)), st.integers(4, 8), st.lists(_CHANGES, max_size=3))
+def test_a_query_sees_the_stream_as_it_was_when_it_began(kind, many, meanwhile):
+    """Whatever is created, updated or deleted between its steps, the answer is that of its beginning."""
+    world = declared_world()
+
+    def put(number: int, value: int) -> None:
+        upsert(world, record(f"r{number}", int64=value, text="x" * 100_000))  # a step reads three of them
+
+    for number in range(many):
+        put(number, number)
+    query = QUERIES[kind](world)
+    changes = iter(meanwhile)
+    answer = None
+    while answer is None:
+        try:
+            next(query)
+        except StopIteration as end:
+            answer = end.value
+        for number, gone in next(changes, ()):
+            if gone:
+                write(world, Operation.DELETE, "events", {"space": "plant", "externalId": f"r{number}"})
+            else:
+                put(number, 100)
+    if kind == "sum":
+        assert answer["aggregates"]["n"]["sum"] == sum(range(many))
+    else:
+        assert names(answer) == [f"r{number}" for number in range(many)]
+
+
+@pytest.mark.parametrize("kind", QUERIES)
+def test_a_long_query_has_many_short_steps(kind):
+    """A step reads about three hundred small records, however many there are; a page that is full reads no more."""
+    world = declared_world()
+    upsert(world, *(record(f"r{n}", int64=n) for n in range(1000)))
+    assert 3 <= len(list(QUERIES[kind](world))) <= 5
+    assert len(list(world.filter("events", encode({"limit": 5}), NOW))) == 0
+
+
+def test_a_query_ends_with_its_stream():
+    """A stream that is deleted between two steps is not there any more: 404."""
+    world = declared_world()
+    upsert(world, *(record(f"r{n}") for n in range(1000)))
+    query = QUERIES["sort"](world)
+    next(query)
+    world.streams.delete(items({"externalId": "events"}))
+    with pytest.raises(Refusal) as caught:
+        done(query)
+    assert caught.value.status == 404
+
+
+def test_keys_are_looked_up():
+    """Filters that name external ids find them in one step, with a space or without, alone or as alternatives."""
+    world = declared_world()
+    world.models.apply_spaces(items(*({"space": space} for space in ("mine", "plant-b"))), NOW)
+    upsert(world, *(record(f"r{n}") for n in range(1000)))
+    upsert(world, *(record(f"r{n}", space=space) for n in (1, 2) for space in ("mine", "plant-b")))
+    named = {"in": {"property": ["externalId"], "values": ["r2", "nope", "r1"]}}
+    spaces = {"in": {"property": ["space"], "values": ["plant", "mine"]}}
+
+    def found(definition: dict) -> list[tuple[str, str]]:
+        query = world.filter("events", encode({"filter": definition, "limit": 1000}), NOW)
+        next(query)
+        return [(one["space"], one["externalId"]) for one in done(query)["items"]]
+
+    both = [("plant", "r1"), ("plant", "r2"), ("mine", "r1"), ("mine", "r2")]
+    assert found({"and": [spaces, named]}) == both
+    assert sorted(found(named)) == sorted([*both, ("plant-b", "r1"), ("plant-b", "r2")])
+    one = {"and": [{"equals": {"property": ["externalId"], "value": "r1"}}, spaces]}
+    assert found({"or": [one, {"equals": {"property": ["externalId"], "value": "nope"}}]}) == both[::2]
+    many = {"and": [named, {"in": {"property": ["space"], "values": [f"s{n}" for n in range(100)]}}]}
+    assert found(many) == []
+    write(world, Operation.DELETE, "events", {"space": "plant", "externalId": "r1"})
+    assert ("plant", "r1") not in found(named)
+
+
 def feed(world, now=NOW, **body):
-    return world.sync("events", encode(body), now)
+    return done(world.sync("events", encode(body), now))
 
 
 def test_the_change_feed_tells_each_change_once():
@@ -206,8 +295,8 @@ def test_the_change_feed_starts_where_it_is_told():
     upsert(world, record("new"), now=NOW)
     assert names(feed(world, initializeCursor="1d-ago")) == ["new"]
     assert names(feed(world, initializeCursor="3d-ago")) == ["old", "new"]
-    done = feed(world, initializeCursor="3d-ago")["nextCursor"]
-    assert names(feed(world, cursor=done, initializeCursor="3d-ago")) == []
+    end = feed(world, initializeCursor="3d-ago")["nextCursor"]
+    assert names(feed(world, cursor=end, initializeCursor="3d-ago")) == []
     for wrong in (
         {},
         {"initializeCursor": "yesterday"},
@@ -218,4 +307,4 @@ def test_the_change_feed_starts_where_it_is_told():
             feed(world, **wrong)
         assert caught.value.status == 400
     with pytest.raises(Refusal, match="cursor"):
-        world.sync("log", encode({"cursor": done}), NOW)
+        done(world.sync("log", encode({"cursor": end}), NOW))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cdf_upsert.sandbox.world import Operation, World
-from tests.sandbox.builders import CONTAINER, NOW, declared_world, encode, items, patient, record
+from tests.sandbox.builders import CONTAINER, NOW, declared_world, done, encode, items, patient, record
 
 _NAMES = st.sampled_from([f"r{n}" for n in range(6)] + ["ø.x", "a\\b", '"'])
 _VALUES = st.fixed_dictionaries(
@@ -96,10 +96,12 @@ class Mirror(RuleBasedStateMachine):
 
     @invariant()
     def a_filter_shows_them_in_the_order_of_their_change(self) -> None:
-        page = self.world.filter(
-            "events",
-            encode({"limit": 1000, "sources": [{"source": CONTAINER, "properties": ["*"]}]}),
-            self.now,
+        page = done(
+            self.world.filter(
+                "events",
+                encode({"limit": 1000, "sources": [{"source": CONTAINER, "properties": ["*"]}]}),
+                self.now,
+            )
         )["items"]
         assert [one["externalId"] for one in page] == [name for name in self.changes if name in self.model]
         for one in page:
@@ -110,7 +112,7 @@ class Mirror(RuleBasedStateMachine):
     def a_count_counts_them(self) -> None:
         for definition in ({"matchAll": {}}, None):  # the long way and the short one
             body = {"aggregates": {"n": {"count": {}}}, "filter": definition}
-            found = self.world.aggregate("events", encode(body), self.now)
+            found = done(self.world.aggregate("events", encode(body), self.now))
             assert found == {"aggregates": {"n": {"count": len(self.model)}}}
 
     @invariant()
@@ -118,7 +120,7 @@ class Mirror(RuleBasedStateMachine):
         found: dict[str, str] = {}
         body: dict[str, Any] = {"initializeCursor": "9999w-ago", "limit": 2}
         while True:
-            page = self.world.sync("events", encode(body), self.now)
+            page = done(self.world.sync("events", encode(body), self.now))
             found |= {one["externalId"]: one["status"] for one in page["items"]}
             body = {"cursor": page["nextCursor"], "limit": 2}
             if not page["hasNext"]:

@@ -9,6 +9,7 @@ from tests.sandbox.builders import (
     NOW,
     container,
     declared_world,
+    done,
     encode,
     items,
     record,
@@ -107,7 +108,7 @@ def test_an_upsert_replaces_the_whole_record():
     upsert(world, record("a", text="x", int32=1))
     upsert(world, record("a", int64=2), now=NOW + 5)
     assert world.records("events") == {("plant", "a"): {("plant", "pump"): {"int64": 2}}}
-    found = world.filter("events", encode({}), NOW + 9)["items"]
+    found = done(world.filter("events", encode({}), NOW + 9))["items"]
     assert [(one["createdTime"], one["lastUpdatedTime"]) for one in found] == [(NOW, NOW + 5)]
 
 
@@ -161,20 +162,22 @@ def test_an_immutable_stream_discards_duplicates_only():
     write(world, Operation.INGEST, "log", record("a", int32=2), record("b", int32=1))
     statistics = world.retrieve_stream("log", NOW, statistics=True)
     assert statistics["settings"]["limits"]["maxRecordsTotal"]["consumed"] == 3
-    found = world.filter(
-        "log",
-        encode(
-            {
-                "lastUpdatedTime": {"gte": NOW},
-                "filter": {
-                    "and": [
-                        {"equals": {"property": ["space"], "value": "plant"}},
-                        {"equals": {"property": ["externalId"], "value": "a"}},
-                    ]
-                },
-            }
-        ),
-        NOW,
+    found = done(
+        world.filter(
+            "log",
+            encode(
+                {
+                    "lastUpdatedTime": {"gte": NOW},
+                    "filter": {
+                        "and": [
+                            {"equals": {"property": ["space"], "value": "plant"}},
+                            {"equals": {"property": ["externalId"], "value": "a"}},
+                        ]
+                    },
+                }
+            ),
+            NOW,
+        )
     )
     assert len(found["items"]) == 2
 
@@ -206,14 +209,14 @@ def test_readers_see_a_write_a_while_later():
     """With `visible_after` a reader sees the old state until then, while writers already meet the new one."""
     world = declared_world(visible_after=2000)
     upsert(world, record("a", int32=1), now=NOW)
-    assert world.filter("events", encode({}), NOW + 1999)["items"] == []
+    assert done(world.filter("events", encode({}), NOW + 1999))["items"] == []
     assert write(world, Operation.INGEST, "events", record("a"), now=NOW + 10) == {"plant.a"}
-    assert len(world.filter("events", encode({}), NOW + 2000)["items"]) == 1
+    assert len(done(world.filter("events", encode({}), NOW + 2000))["items"]) == 1
     upsert(world, record("a", int32=2), now=NOW + 3000)
     write(world, Operation.DELETE, "events", {"space": "plant", "externalId": "a"}, now=NOW + 3001)
-    assert len(world.filter("events", encode({}), NOW + 4000)["items"]) == 1
+    assert len(done(world.filter("events", encode({}), NOW + 4000))["items"]) == 1
     assert world.streams.get("events", NOW).ahead.keys() == {"plant.a"}
-    assert world.filter("events", encode({}), NOW + 5001)["items"] == []
+    assert done(world.filter("events", encode({}), NOW + 5001))["items"] == []
     assert world.streams.get("events", NOW).ahead == {}
     assert (
         world.retrieve_stream("events", NOW, statistics=True)["settings"]["limits"]["maxRecordsTotal"][
@@ -231,7 +234,7 @@ def test_records_of_a_template_with_a_lifetime_expire():
     upsert(world, record("new"), now=NOW + 2)
 
     def changes(now: int) -> list[str]:
-        page = world.sync("events", encode({"initializeCursor": "365d-ago"}), now)
+        page = done(world.sync("events", encode({"initializeCursor": "365d-ago"}), now))
         return [one["externalId"] for one in page["items"]]
 
     assert changes(NOW + 2 * DAY) == ["old", "gone", "new"]
