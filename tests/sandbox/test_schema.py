@@ -64,7 +64,14 @@ _NODES = container(
         "needed": {"type": {"type": "int32"}, "nullable": False, "autoIncrement": True},
         "file": {"type": {"type": "file"}, "description": "d"},
         "short": {"type": {"type": "text", "maxTextSize": 9, "collation": "und"}, "defaultValue": "x"},
-        "few": {"type": {"type": "float64", "list": True, "maxListSize": 9, "unit": {"externalId": "u"}}},
+        "few": {
+            "type": {
+                "type": "float64",
+                "list": True,
+                "maxListSize": 9,
+                "unit": {"externalId": "temperature:deg_c"},
+            }
+        },
         "to": {"type": {"type": "direct", "container": CONTAINER}},
     },
     constraints={
@@ -140,6 +147,8 @@ _TREE = {
             200,
         ),
         (f"{_RECORDS}/filter", {"filter": {}}, 400),
+        (f"{_RECORDS}/filter", {"targetUnits": {"unitSystemName": "SI"}, "sources": SOURCES}, 200),
+        (f"{_RECORDS}/filter", {"targetUnits": {"unitSystemName": "Nautical"}}, 400),
         (f"{_RECORDS}/sync", {"initializeCursor": "1d-ago", "sources": SOURCES, "includeTyping": True}, 200),
         (f"{_RECORDS}/sync", {}, 400),
         (f"{_RECORDS}/aggregate", {"aggregates": _TREE, "includeTyping": True}, 200),

@@ -15,11 +15,15 @@ from cognite.client.data_classes.data_modeling import (
     data_types,
 )
 from cognite.client.data_classes.data_modeling.containers import BTreeIndexApply, UniquenessConstraintApply
+from cognite.client.data_classes.data_modeling.data_types import UnitReference
 from cognite.client.data_classes.data_modeling.records import (
     RecordContainerId,
     RecordId,
     RecordSource,
     RecordSourceSelector,
+    RecordTargetUnit,
+    RecordTargetUnits,
+    RecordViewId,
     RecordWrite,
     TimeRange,
 )
@@ -64,7 +68,7 @@ def cdf(sandbox: Running) -> CogniteClient:
             "plant",
             "pump",
             {
-                "speed": ContainerProperty(data_types.Float64()),
+                "speed": ContainerProperty(data_types.Float64(unit=UnitReference("velocity:kilom-per-hr"))),
                 "name": ContainerProperty(data_types.Text(), nullable=False),
                 "seen": ContainerProperty(data_types.Timestamp()),
                 "tags": ContainerProperty(data_types.Text(is_list=True)),
@@ -154,6 +158,46 @@ def test_the_mistakes_of_a_user(cdf):
     cdf.data_modeling.records.ingest([pump(1), pump(1)], stream_id="log")
     found = cdf.data_modeling.streams.retrieve("log", include_statistics=True)
     assert found.settings.limits.max_records_total.consumed == 1
+
+
+def test_units_of_a_user(cdf):
+    """Speeds in metres per second, by the property's name and by the unit system, in change feed and aggregates."""
+    records = cdf.data_modeling.records
+    ten = filters.Equals(SPEED, 10.0)
+    for units in (
+        [RecordTargetUnit(SPEED, UnitReference("velocity:m-per-sec"))],
+        RecordTargetUnits(None, "SI"),
+    ):
+        feed = records.sync(
+            "pumps",
+            initialize_cursor="1d-ago",
+            filter=ten,
+            sources=[RecordSourceSelector(PUMP, ["speed"])],
+            target_units=units,
+        )
+        found = [one for chunk in feed for one in chunk if one.status != "deleted"]
+        assert [(one.external_id, one.properties) for one in found] == [
+            ("p72", {"plant": {"pump": {"speed": 10.0}}})
+        ]
+        most = {"most": {"max": {"property": list(SPEED)}}}
+        told = records.aggregate(most, stream_id="pumps", filter=ten, target_units=units)
+        assert told.dump()["aggregates"] == {"most": {"max": 10.0}}
+    told = refused(
+        records.aggregate, most, stream_id="pumps", target_units=RecordTargetUnits(None, "Nautical")
+    )
+    assert (told.code, "Nautical" in told.message) == (400, True)
+
+
+def test_a_view_is_no_source_of_records(cdf):
+    """The published API takes containers; a view is refused with the place, written and read."""
+    view = RecordViewId("plant", "pump", "1")
+    wrong = RecordWrite("plant", "x", [RecordSource(view, {"speed": 1.0})])
+    told = refused(cdf.data_modeling.records.upsert, wrong, stream_id="pumps")
+    assert (told.code, "items[0].sources[0].source" in told.message) == (400, True)
+    assert "container" in told.message
+    selected = [RecordSourceSelector(view, ["*"])]
+    told = refused(cdf.data_modeling.records.filter, "pumps", sources=selected)
+    assert (told.code, "sources[0].source" in told.message) == (400, True)
 
 
 def test_streams_of_a_user(cdf):

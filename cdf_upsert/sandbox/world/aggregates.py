@@ -24,10 +24,11 @@ from cdf_upsert.sandbox.world.buckets import (
 )
 from cdf_upsert.sandbox.world.filters import compile_filter
 from cdf_upsert.sandbox.world.models import Models
-from cdf_upsert.sandbox.world.reading import Steps, Times, matching, refuse_units, time_bounds
+from cdf_upsert.sandbox.world.reading import Steps, Times, matching, time_bounds
 from cdf_upsert.sandbox.world.refusal import at, decode
 from cdf_upsert.sandbox.world.store import Store
 from cdf_upsert.sandbox.world.streams import Stream
+from cdf_upsert.sandbox.world.units import Lens, TargetUnits, look
 from cdf_upsert.sandbox.world.values import Get, Read, Source, duration, iso, milliseconds, source
 
 _MAX_PER_LEVEL = 5
@@ -46,7 +47,7 @@ class _Body(Struct, rename="camel"):
     aggregates: Annotated[dict[str, dict[str, Any]], Meta(min_length=1, max_length=_MAX_PER_LEVEL)]
     last_updated_time: Times | None = None
     filter: dict[str, Any] | None = None
-    target_units: dict[str, Any] | None = None
+    target_units: TargetUnits | None = None
     include_typing: bool = False
 
 
@@ -56,14 +57,14 @@ _BODY = msgspec.json.Decoder(_Body)
 def aggregate(store: Store, models: Models, stream: Stream, body: bytes, now: int) -> Steps[dict[str, Any]]:
     """The aggregates of one request."""
     request = decode(body, _BODY)
-    refuse_units(request.target_units)
-    compiled = compile_filter(request.filter, models)
+    lens = look(models, request.target_units)
+    compiled = compile_filter(request.filter, lens)
     times = time_bounds(request.last_updated_time, stream, now)
-    compiler = _Compiler(models)
+    compiler = _Compiler(lens)
     make = compiler.level(request.aggregates, "aggregates", 1, in_histogram=False)
     out: dict[str, Any] = {}
     if request.include_typing:
-        out["typing"] = models.typing(dict.fromkeys([*compiled.properties, *compiler.properties]))
+        out["typing"] = lens.typing([*compiled.properties, *compiler.properties])
     if (
         request.filter is None
         and not times
@@ -81,8 +82,8 @@ def aggregate(store: Store, models: Models, stream: Stream, body: bytes, now: in
 
 
 class _Compiler:
-    def __init__(self, models: Models) -> None:
-        self._models = models
+    def __init__(self, lens: Lens) -> None:
+        self._lens = lens
         self._count = 0
         self._filters = 0
         self._names: set[str] = set()
@@ -148,7 +149,7 @@ class _Compiler:
     def _source(self, content: dict[str, Any], where: str, top: tuple[str, ...] = ()) -> Source:
         if "property" not in content:
             raise at(where, "`property` is required")
-        found = source(self._models, content["property"], f"{where}.property", top=top)
+        found = source(self._lens, content["property"], f"{where}.property", top=top)
         if found.property is not None:
             self.properties.append(found.property)
         return found
@@ -266,7 +267,7 @@ class _Compiler:
         for index, one in enumerate(listed):
             if not isinstance(one, dict):
                 raise at(f"{where}.filters[{index}]", "expected an object")
-            compiled = compile_filter(one, self._models, f"{where}.filters[{index}]")
+            compiled = compile_filter(one, self._lens, f"{where}.filters[{index}]")
             self.properties.extend(compiled.properties)
             predicates.append(compiled.matches)
         make = self._inner(content, where, depth, histogram=False)

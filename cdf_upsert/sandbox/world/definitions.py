@@ -153,6 +153,10 @@ def _check_property(name: str, prop: Property, path: str, *, record: bool) -> No
     for field, owners in _OWNERS.items():
         if getattr(kind, field) is not UNSET and kind.type not in owners:
             raise at(f"{path}.type", f"`{_camel(field)}` is not allowed for `{kind.type}`")
+    if kind.unit is not UNSET and names.UNIT.fullmatch(kind.unit.external_id) is None:
+        raise at(
+            f"{path}.type.unit", f"`{kind.unit.external_id[:60]}` is not a unit such as `temperature:deg_c`"
+        )
     if kind.type == "enum":
         _check_enum(kind, path)
     if prop.default_value is not UNSET and prop.default_value is not None and kind.list:

@@ -6,6 +6,7 @@ from typing import Any
 
 from cdf_upsert.sandbox.world.models import Models
 from cdf_upsert.sandbox.world.refusal import Refusal, at
+from cdf_upsert.sandbox.world.units import Lens
 from cdf_upsert.sandbox.world.values import TOP_LEVEL, Read, Source, operand, source
 
 Predicate = Callable[[Read], bool]
@@ -44,7 +45,7 @@ class Filter:
 EVERYTHING = Filter(lambda _: True)
 
 
-def compile_filter(definition: Any, models: Models, where: str = "filter") -> Filter:
+def compile_filter(definition: Any, lens: Lens, where: str = "filter") -> Filter:
     """Compile a filter as the request has it; None is no filter.
 
     Raises:
@@ -52,7 +53,7 @@ def compile_filter(definition: Any, models: Models, where: str = "filter") -> Fi
     """
     if definition is None:
         return EVERYTHING
-    compiler = _Compiler(models)
+    compiler = _Compiler(lens)
     matches = compiler.compile(definition, where, 1)
     spaces = _needed(definition, "space")
     external_ids = _needed(definition, "externalId")
@@ -77,8 +78,8 @@ def _needed(definition: dict[str, Any], name: str) -> frozenset[str] | None:
 
 
 class _Compiler:
-    def __init__(self, models: Models) -> None:
-        self._models = models
+    def __init__(self, lens: Lens) -> None:
+        self._lens = lens
         self._nodes = 0
         self.properties: list[tuple[str, str, str]] = []
 
@@ -136,7 +137,7 @@ class _Compiler:
         unknown = content.keys() - fields - {"property"}
         if unknown:
             raise at(where, f"unknown field `{min(unknown)[:60]}`")
-        found = source(self._models, content["property"], f"{where}.property", top=top)
+        found = source(self._lens, content["property"], f"{where}.property", top=top)
         if found.property is not None:
             self.properties.append(found.property)
         return found
@@ -194,7 +195,9 @@ class _Compiler:
     def _has_data(self, content: Any, where: str) -> Predicate:
         if not isinstance(content, list) or not 1 <= len(content) <= _MAX_CONTAINERS:
             raise at(where, f"expected a list of 1 to {_MAX_CONTAINERS} containers")
-        numbers = [container_of(self._models, one, f"{where}[{index}]") for index, one in enumerate(content)]
+        numbers = [
+            container_of(self._lens.models, one, f"{where}[{index}]") for index, one in enumerate(content)
+        ]
         return lambda row: all(row.body.get(number) for number in numbers)
 
 

@@ -6,6 +6,7 @@ SPACE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,41}[a-zA-Z0-9]?", re.ASCII)
 STREAM = re.compile(r"[a-z]([a-z0-9_-]{0,98}[a-z0-9])?", re.ASCII)
 CONTAINER = re.compile(r"[a-zA-Z]([a-zA-Z0-9_]{0,253}[a-zA-Z0-9])?", re.ASCII)
 PROPERTY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,253}[a-zA-Z0-9]?", re.ASCII)
+UNIT = re.compile(r"[a-z0-9_]+:[a-z0-9_-]+", re.ASCII)
 ENUM_VALUE = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,127}", re.ASCII)
 
 RESERVED_SPACES = frozenset(["space", "cdf", "dms", "pg3", "shared", "system", "node", "edge"])

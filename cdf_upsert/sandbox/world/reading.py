@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import orjson
@@ -24,6 +24,7 @@ from cdf_upsert.sandbox.world.refusal import Refusal, at, decode
 from cdf_upsert.sandbox.world.store import Row, State, Store
 from cdf_upsert.sandbox.world.streams import Stream
 from cdf_upsert.sandbox.world.templates import DAY_MS
+from cdf_upsert.sandbox.world.units import Convert, Lens, TargetUnits, look
 from cdf_upsert.sandbox.world.values import TOP_LEVEL, Get, Read, duration, milliseconds, read, source
 
 _MAX_FILTER_REPLY = 20_000_000
@@ -62,7 +63,7 @@ class _FilterBody(Struct, rename="camel"):
     last_updated_time: Times | None = None
     filter: dict[str, Any] | None = None
     sources: _Sources | None = None
-    target_units: dict[str, Any] | None = None
+    target_units: TargetUnits | None = None
     include_typing: bool = False
     limit: _Limit = 10
     sort: Annotated[list[_Sort], Meta(min_length=1, max_length=5)] | None = None
@@ -73,7 +74,7 @@ class _SyncBody(Struct, rename="camel"):
     sources: _Sources | None = None
     cursor: Annotated[str, Meta(min_length=1, max_length=100_000)] | None = None
     initialize_cursor: Annotated[str, Meta(min_length=6, max_length=100)] | None = None
-    target_units: dict[str, Any] | None = None
+    target_units: TargetUnits | None = None
     include_typing: bool = False
     limit: _Limit = 10
 
@@ -86,8 +87,18 @@ T = TypeVar("T")
 # A query on its way: each step is short, however much there is to read, and the last one gives the answer.
 Steps = Generator[None, None, T]
 
-# Which properties of which container a reply shows: number -> (space, container, names or None for all).
-Selection = dict[str, tuple[str, str, frozenset[str] | None]]
+
+class Shown(NamedTuple):
+    """What a reply shows of one container: the names of properties, None for all, and how some are converted."""
+
+    space: str
+    external_id: str
+    names: frozenset[str] | None
+    conversions: dict[str, Convert]
+
+
+# By the containers' numbers, as the rows have them.
+Selection = dict[str, Shown]
 
 
 def filter_records(
@@ -95,16 +106,16 @@ def filter_records(
 ) -> Steps[dict[str, Any]]:
     """One page of the records that match, sorted, or in the order of their last change."""
     request = decode(body, _FILTER)
-    refuse_units(request.target_units)
-    compiled = compile_filter(request.filter, models)
+    lens = look(models, request.target_units)
+    compiled = compile_filter(request.filter, lens)
     times = time_bounds(request.last_updated_time, stream, now)
-    chosen = _selection(models, request.sources)
+    chosen = _selection(lens, request.sources)
     page = (
-        _First(request.limit) if request.sort is None else _Best(request.limit, _orders(models, request.sort))
+        _First(request.limit) if request.sort is None else _Best(request.limit, _orders(lens, request.sort))
     )
     out: dict[str, Any] = {}
     if request.include_typing:
-        out["typing"] = _typing(models, chosen, compiled)
+        out["typing"] = _typing(lens, chosen, compiled)
     for found in matching(store, stream, compiled, times):
         page.take(found)
         if page.full:
@@ -120,13 +131,13 @@ def sync_records(
 ) -> Steps[dict[str, Any]]:
     """The next page of changes. A tombstone has no values: only the filter's word on its key counts."""
     request = decode(body, _SYNC)
-    refuse_units(request.target_units)
-    compiled = compile_filter(request.filter, models)
-    chosen = _selection(models, request.sources)
+    lens = look(models, request.target_units)
+    compiled = compile_filter(request.filter, lens)
+    chosen = _selection(lens, request.sources)
     after, since = _start(request, stream, now)
     out: dict[str, Any] = {}
     if request.include_typing:
-        out["typing"] = _typing(models, chosen, compiled)
+        out["typing"] = _typing(lens, chosen, compiled)
     items: list[dict[str, Any]] = []
     has_next = False
     for rows in _slices(store, stream, after):
@@ -219,21 +230,15 @@ def time_bounds(times: Times | None, stream: Stream, now: int) -> dict[str, int]
     return bounds
 
 
-def refuse_units(target_units: dict[str, Any] | None) -> None:
-    """The sandbox has no catalogue of units, so it refuses to convert rather than answer wrongly."""
-    if target_units is not None:
-        raise at("targetUnits", "the sandbox has no unit catalogue and does not convert units")
-
-
 # How to read each sort key, and whether it descends.
 _Orders = Sequence[tuple[Get, bool]]
 
 
-def _orders(models: Models, sort: Sequence[_Sort]) -> _Orders:
+def _orders(lens: Lens, sort: Sequence[_Sort]) -> _Orders:
     orders = []
     for index, one in enumerate(sort):
         where = f"sort[{index}].property"
-        found = source(models, one.property, where, top=TOP_LEVEL)
+        found = source(lens, one.property, where, top=TOP_LEVEL)
         if found.type.list or found.type.type in ("json", "direct"):
             raise at(where, "only properties with a single value that has an order can be sorted on")
         orders.append((found.get, one.direction == "descending"))
@@ -309,19 +314,26 @@ class _SortKey:
         return bool(other.value < self.value) if self.descending else bool(self.value < other.value)
 
 
-def _selection(models: Models, sources: Sequence[_Selected] | None) -> Selection:
+def _selection(lens: Lens, sources: Sequence[_Selected] | None) -> Selection:
     chosen: Selection = {}
     for index, one in enumerate(sources or ()):
-        number = container_of(models, one.source, f"sources[{index}].source")
-        container = models.by_id[number]
+        number = container_of(lens.models, one.source, f"sources[{index}].source")
+        container = lens.models.by_id[number]
+        properties = container.definition.properties
         every = "*" in one.properties
         for position, name in enumerate(one.properties):
-            if name != "*" and name not in container.definition.properties:
+            if name != "*" and name not in properties:
                 raise at(
                     f"sources[{index}].properties[{position}]",
                     f"the container `{'.'.join(container.key)}` has no property `{name}`",
                 )
-        chosen[number] = (*container.key, None if every else frozenset(one.properties))
+        conversions = {
+            name: convert
+            for name, prop in properties.items()
+            if (convert := lens.conversion((*container.key, name), prop.type)) is not None
+        }
+        names = None if every else frozenset(one.properties)
+        chosen[number] = Shown(*container.key, names, conversions)
     return chosen
 
 
@@ -336,22 +348,30 @@ def _head(row: Read) -> dict[str, Any]:
 
 def _record(row: Read, chosen: Selection) -> dict[str, Any]:
     properties: dict[str, Any] = {}
-    for number, (space, external_id, names) in chosen.items():
+    for number, (space, external_id, names, conversions) in chosen.items():
         values = row.body.get(number)
         if values is not None and names is not None:
             values = {name: value for name, value in values.items() if name in names}
+        if values and conversions:
+            values = {name: _convert(value, conversions.get(name)) for name, value in values.items()}
         if values:
             properties.setdefault(space, {})[external_id] = values
     return _head(row) | {"properties": properties}
 
 
-def _typing(models: Models, chosen: Selection, compiled: Filter) -> dict[str, Any]:
+def _convert(value: Any, convert: Convert | None) -> Any:
+    if convert is None:
+        return value
+    return [convert(one) for one in value] if isinstance(value, list) else convert(value)
+
+
+def _typing(lens: Lens, chosen: Selection, compiled: Filter) -> dict[str, Any]:
     wanted = dict.fromkeys(compiled.properties)
-    for number, (space, external_id, names) in chosen.items():
-        for name in models.by_id[number].definition.properties:
+    for number, (space, external_id, names, _) in chosen.items():
+        for name in lens.models.by_id[number].definition.properties:
             if names is None or name in names:
                 wanted[space, external_id, name] = None
-    return models.typing(wanted)
+    return lens.typing(wanted)
 
 
 def _refuse_long(items: list[dict[str, Any]], most: int) -> None:

@@ -11,10 +11,10 @@ import orjson
 
 from cdf_upsert.sandbox.world.checker import DATE, TIME
 from cdf_upsert.sandbox.world.definitions import PropertyType
-from cdf_upsert.sandbox.world.models import Models
 from cdf_upsert.sandbox.world.refusal import at
 from cdf_upsert.sandbox.world.store import Row
 from cdf_upsert.sandbox.world.streams import key_of
+from cdf_upsert.sandbox.world.units import Lens
 
 _TIMESTAMP = re.compile(rf"({DATE})({TIME})?", re.ASCII)
 _ZONE = re.compile(r"(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?$")
@@ -56,7 +56,7 @@ class Source(NamedTuple):
     property: tuple[str, str, str] | None
 
 
-def source(models: Models, path: Any, where: str, *, top: tuple[str, ...]) -> Source:
+def source(lens: Lens, path: Any, where: str, *, top: tuple[str, ...]) -> Source:
     """What a property path `[name]` or `[space, container, property]` stands for.
 
     Raises:
@@ -69,9 +69,10 @@ def source(models: Models, path: Any, where: str, *, top: tuple[str, ...]) -> So
     if len(path) != 3:
         names = "".join(f'`["{name}"]`, ' for name in top)
         raise at(where, f"expected {names}or `[space, container, property]`")
-    container, name, kind = models.property(path, where)
+    container, name, kind = lens.models.property(path, where)
     number = str(container.id)
-    bring = comparable(kind)
+    full = (path[0], path[1], path[2])
+    bring = comparable(kind) or lens.conversion(full, kind)
 
     def get(row: Read) -> Any:
         values = row.body.get(number)
@@ -82,7 +83,7 @@ def source(models: Models, path: Any, where: str, *, top: tuple[str, ...]) -> So
             return value
         return [bring(one) for one in value] if kind.list else bring(value)
 
-    return Source(get, kind, (path[0], path[1], path[2]))
+    return Source(get, kind, full)
 
 
 _TOP = {

@@ -167,7 +167,9 @@ def _resolve(
     try:
         reference = decode(raw, _REFERENCE)
     except Refusal as refusal:
-        raise at(path, refusal.message) from None
+        raise at(
+            path, f"expected a container, {{type: container, space, externalId}}: {refusal.message}"
+        ) from None
     if not names.is_space(reference.space):
         raise at(f"{path}.space", f"`{reference.space[:60]}` is not a valid space id")
     if not names.is_container(reference.external_id):

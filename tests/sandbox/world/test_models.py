@@ -50,6 +50,10 @@ def test_a_container_is_read_as_it_was_written():
         ({"properties": {"p": {"type": {"type": "timeseries"}}}}, "not allowed"),
         ({"properties": {"p": {"type": {"type": "int32", "maxTextSize": 5}}}}, "maxTextSize"),
         ({"properties": {"p": {"type": {"type": "text", "unit": {"externalId": "u"}}}}}, "unit"),
+        (
+            {"properties": {"p": {"type": {"type": "float64", "unit": {"externalId": "celsius"}}}}},
+            "`celsius`",
+        ),
         ({"properties": {"p": {"type": {"type": "text", "maxListSize": 5}}}}, "only allowed for lists"),
         (
             {"properties": {"p": {"type": {"type": "text", "list": True, "maxListSize": 1001}}}},

@@ -79,12 +79,6 @@ def test_types_are_told_when_asked_for():
     assert typing["enum"]["type"]["unknownValue"] == "lost"
 
 
-def test_units_are_not_converted_silently():
-    """The sandbox has no catalogue of units and says so."""
-    world = declared_world()
-    assert "targetUnits" in refused(world, targetUnits={"unitSystemName": "SI"})
-
-
 @patient
 @given(
     st.lists(
