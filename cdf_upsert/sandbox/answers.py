@@ -5,12 +5,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from functools import partial
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 from cdf_upsert.sandbox.call import Call, Endpoint
 from cdf_upsert.sandbox.faults import WRITES
 from cdf_upsert.sandbox.limits import Kind
-from cdf_upsert.sandbox.wire import Reply, json_reply
+from cdf_upsert.sandbox.wire import NOT_KEPT, Reply, json_reply
 from cdf_upsert.sandbox.world import Operation, Refusal, Steps
+from cdf_upsert.sandbox.world.names import is_space
 from cdf_upsert.sandbox.writes import write
 
 
@@ -79,8 +81,11 @@ async def _containers_list(call: Call) -> Reply:
     unknown = set(used_for) - {"node", "edge", "record", "all"}
     if unknown:
         raise Refusal(400, f"usedFor: expected node, edge, record or all, got `{min(unknown)[:60]}`")
+    space = call.one("space")
+    if space is not None and not is_space(space):
+        raise Refusal(400, f"space: `{space[:60]}` is not a valid space id")
     models = call.service.world.models
-    return json_reply(models.list_containers(call.limit(), call.one("cursor"), call.one("space"), used_for))
+    return json_reply(models.list_containers(call.limit(), call.one("cursor"), space, used_for))
 
 
 def _models(name: str) -> Callable[[Call], Awaitable[Reply]]:
@@ -99,54 +104,69 @@ def _parts(word: Literal["constraints", "indexes"]) -> dict[str, Endpoint]:
     async def answer(call: Call) -> Reply:
         return json_reply(call.service.world.models.delete_parts(word, call.body, call.now))
 
-    return {"POST": Endpoint("models", "dataModelsAcl:WRITE", answer)}
+    return {"POST": Endpoint("models", ("dataModelsAcl:WRITE",), answer)}
+
+
+async def _token(call: Call) -> Reply:
+    form = dict(parse_qsl(call.body.decode("latin-1")))
+    given = call.service.identity.token(form, call.authorization, call.service.clock.wall())
+    return json_reply(given, headers=NOT_KEPT)
 
 
 _PROJECT = "/api/v1/projects/{project}"
 _RECORDS = f"{_PROJECT}/streams/{{stream_id}}/records"
+_READ = ("streamRecordsAcl:READ", "dataModelsAcl:READ")
+_WRITE = ("streamRecordsAcl:WRITE",)
 
 
 def _record_write(operation: Operation) -> dict[str, Endpoint]:
     assert operation in WRITES  # faults and the log use the same words
     answer = partial(write, operation)
-    return {"POST": Endpoint(operation, "streamRecordsAcl:WRITE", answer, Kind.WRITE, writes=True)}
+    # Who writes properties must be allowed to read their containers; a delete names none.
+    access = _WRITE if operation is Operation.DELETE else (*_WRITE, "dataModelsAcl:READ")
+    return {"POST": Endpoint(operation, access, answer, Kind.WRITE, writes=True)}
 
 
 def _model(name: str, access: str) -> dict[str, Endpoint]:
-    return {"POST": Endpoint("models", f"dataModelsAcl:{access}", _models(name))}
+    return {"POST": Endpoint("models", (f"dataModelsAcl:{access}",), _models(name))}
 
 
 _STREAM = {
-    "GET": Endpoint("streams", "streamsAcl:READ", _stream, Kind.STREAMS, reads_body=False),
-    "DELETE": Endpoint("streams", "streamsAcl:DELETE", _stream_gone, reads_body=False),
+    "GET": Endpoint("streams", ("streamsAcl:READ",), _stream, Kind.STREAMS, body="none"),
+    "DELETE": Endpoint("streams", ("streamsAcl:DELETE",), _stream_gone, body="none"),
 }
+
+_TOKEN = {"POST": Endpoint("token", None, _token, body="form")}
 
 ENDPOINTS: dict[str, dict[str, Endpoint]] = {
     f"{_PROJECT}/streams": {
-        "POST": Endpoint("streams", "streamsAcl:CREATE", _streams_create),
-        "GET": Endpoint("streams", "streamsAcl:READ", _streams_list, reads_body=False),
+        "POST": Endpoint("streams", ("streamsAcl:CREATE",), _streams_create),
+        "GET": Endpoint("streams", ("streamsAcl:READ",), _streams_list, body="none"),
     },
-    f"{_PROJECT}/streams/delete": {"POST": Endpoint("streams", "streamsAcl:DELETE", _streams_delete)},
+    f"{_PROJECT}/streams/delete": {"POST": Endpoint("streams", ("streamsAcl:DELETE",), _streams_delete)},
     f"{_PROJECT}/streams/{{stream_id}}": _STREAM,
     _RECORDS: _record_write(Operation.INGEST),
     f"{_RECORDS}/upsert": _record_write(Operation.UPSERT),
     f"{_RECORDS}/delete": _record_write(Operation.DELETE),
-    f"{_RECORDS}/filter": {"POST": Endpoint("filter", "streamRecordsAcl:READ", _filter, Kind.FILTER)},
-    f"{_RECORDS}/sync": {"POST": Endpoint("sync", "streamRecordsAcl:READ", _sync, Kind.QUERY)},
-    f"{_RECORDS}/aggregate": {"POST": Endpoint("aggregate", "streamRecordsAcl:READ", _aggregate, Kind.QUERY)},
+    f"{_RECORDS}/filter": {"POST": Endpoint("filter", _READ, _filter, Kind.FILTER)},
+    f"{_RECORDS}/sync": {"POST": Endpoint("sync", _READ, _sync, Kind.QUERY)},
+    f"{_RECORDS}/aggregate": {"POST": Endpoint("aggregate", _READ, _aggregate, Kind.QUERY)},
     f"{_PROJECT}/models/spaces": {
         **_model("apply_spaces", "WRITE"),
-        "GET": Endpoint("models", "dataModelsAcl:READ", _spaces_list, reads_body=False),
+        "GET": Endpoint("models", ("dataModelsAcl:READ",), _spaces_list, body="none"),
     },
     f"{_PROJECT}/models/spaces/byids": _model("spaces_by_ids", "READ"),
     f"{_PROJECT}/models/spaces/delete": _model("delete_spaces", "WRITE"),
     f"{_PROJECT}/models/containers": {
         **_model("apply_containers", "WRITE"),
-        "GET": Endpoint("models", "dataModelsAcl:READ", _containers_list, reads_body=False),
+        "GET": Endpoint("models", ("dataModelsAcl:READ",), _containers_list, body="none"),
     },
     f"{_PROJECT}/models/containers/byids": _model("containers_by_ids", "READ"),
     f"{_PROJECT}/models/containers/delete": _model("delete_containers", "WRITE"),
     f"{_PROJECT}/models/containers/constraints/delete": _parts("constraints"),
     f"{_PROJECT}/models/containers/indexes/delete": _parts("indexes"),
-    "/api/v1/token/inspect": {"GET": Endpoint("inspect", "", _inspect, reads_body=False)},
+    # The same provider at the addresses of both kinds of identity provider that the tools know.
+    "/oauth2/token": _TOKEN,
+    "/{tenant}/oauth2/v2.0/token": _TOKEN,
+    "/api/v1/token/inspect": {"GET": Endpoint("inspect", (), _inspect, body="none")},
 }

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from cdf_upsert.sandbox import wire
 from cdf_upsert.sandbox.call import Call, Endpoint
 from cdf_upsert.sandbox.faults import Answer, Cut, Delay, Expire, Fault, Lost, Partial, Throttle, Trickle
+from cdf_upsert.sandbox.identity import OAuthError
 from cdf_upsert.sandbox.service import Service
 from cdf_upsert.sandbox.traffic import Entry
 from cdf_upsert.sandbox.wire import Reply
@@ -20,7 +21,7 @@ from cdf_upsert.sandbox.world import Refusal
 
 
 class Path:
-    """One path of the API, as an ASGI application."""
+    """One path of the API, as an ASGI application; without methods it is a path that there is not."""
 
     def __init__(
         self, service: Service, methods: Mapping[str, Endpoint], log: Callable[[Entry], None]
@@ -28,6 +29,13 @@ class Path:
         self._service = service
         self._methods = methods
         self._log = log
+        self._other = Endpoint("unknown", None, self._refuse, body="none")
+
+    async def _refuse(self, _: Call) -> Reply:
+        if not self._methods:
+            raise Refusal(404, "Not found.")
+        reply = wire.refusal_reply(Refusal(405, "This method is not allowed here."))
+        return Reply(405, reply.body, {"allow": ", ".join(sorted(self._methods))})
 
     async def __call__(self, scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
         """Answer one request."""
@@ -35,17 +43,11 @@ class Path:
         number = service.next_number()
         request_id = service.request_id(number)
         started = time.perf_counter()
-        endpoint = self._methods.get(scope["method"])
-        if endpoint is None:
-            allow = ", ".join(sorted(self._methods))
-            refusal = Refusal(405, f"The method {scope['method']} is not allowed here.")
-            reply = Reply(405, wire.refusal_reply(refusal).body, {"allow": allow})
-            await wire.deliver(reply, request_id, send)
-            return
+        endpoint = self._methods.get(scope["method"], self._other)
         call = Call(
             service,
             scope["path"],
-            scope["path_params"],
+            scope.get("path_params", {}),
             parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True),
             number=number,
         )
@@ -83,14 +85,20 @@ class Path:
         service = self._service
         try:
             header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            call.token, call.grant = service.grant(
-                header.decode("latin-1"), call.params.get("project"), endpoint.access
-            )
+            call.authorization = header.decode("latin-1")
+            if endpoint.access is not None:
+                call.token, call.grant = service.grant(
+                    call.authorization, call.params.get("project"), endpoint.access
+                )
             if service.budgets is not None and endpoint.kind is not None:
+                assert call.grant is not None  # what has a budget needs a token
                 service.budgets.enter(endpoint.kind, call.grant.subject, service.clock.now())
                 call.entered = True
-            if endpoint.reads_body:
-                body = await wire.read_body(scope, receive)
+            if endpoint.body != "none":
+                reading = (
+                    wire.read_body(scope, receive) if endpoint.body == "json" else wire.read_form(receive)
+                )
+                body = await reading
                 call.body, call.wire_bytes = body.content, body.wire_bytes
             call.plan = service.faults.plan(endpoint.operation, call.path, call.body)
             if call.plan.latency and not endpoint.writes:
@@ -101,6 +109,8 @@ class Path:
             return await endpoint.answer(call)
         except Refusal as refusal:
             return wire.refusal_reply(refusal, service.clock.speed)
+        except OAuthError as error:
+            return wire.json_reply(error.body(), error.status, wire.NOT_KEPT)
 
     def _leave(self, endpoint: Endpoint, call: Call) -> None:
         """The request is answered: others may have its keys and its place."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from cdf_upsert.sandbox.faults import Plan
 from cdf_upsert.sandbox.flights import Flight
@@ -21,6 +22,7 @@ class Call:
     params: Mapping[str, str]
     query: list[tuple[str, str]]
     body: bytes = b""
+    authorization: str = ""
     token: str = ""
     grant: Grant | None = None
     plan: Plan = field(default_factory=Plan)
@@ -63,11 +65,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method of one path."""
+    """One method of one path; where `access` is None, it needs no token."""
 
     operation: str
-    access: str
+    access: tuple[str, ...] | None
     answer: Callable[[Call], Awaitable[Reply]]
     kind: Kind | None = None
-    reads_body: bool = True
+    body: Literal["json", "form", "none"] = "json"
     writes: bool = False

@@ -158,12 +158,14 @@ def read_script(path: Path) -> Script:
     except msgspec.DecodeError as error:
         raise SandboxError(f"The faults in {path} are not usable: {error}.") from error
     for index, fault in enumerate(script.fault):
+        where = f"The faults in {path} are not usable: fault[{index}].on"
         unknown = [word for word in fault.on if word not in OPERATIONS]
         if unknown:
-            raise SandboxError(
-                f"The faults in {path} are not usable: fault[{index}].on names `{unknown[0]}`, "
-                f"which is none of {', '.join(OPERATIONS)}."
-            )
+            raise SandboxError(f"{where} names `{unknown[0]}`, which is none of {', '.join(OPERATIONS)}.")
+        if isinstance(fault, Partial) and not set(fault.on) <= set(WRITES):
+            raise SandboxError(f"{where} names more than {', '.join(WRITES)}: only they answer in part.")
+        if isinstance(fault, Expire) and "token" in fault.on:
+            raise SandboxError(f"{where} names `token`, whose requests bring no token that could end.")
     return script
 
 

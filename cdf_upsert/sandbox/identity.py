@@ -268,7 +268,9 @@ class Identity:
     def _grant(
         self, client: Client, subject: str, scope: str, now: float, *, seconds: float | None = None
     ) -> Grant:
-        access = client.access & READ if READ_SCOPE in scope.split() else client.access
+        asked = set(scope.split())
+        narrow = (READ | WRITE) & asked | (READ if READ_SCOPE in asked else frozenset())
+        access = client.access & narrow if narrow else client.access
         return Grant(subject, client.client_id, access, scope, now + (seconds or self.token_seconds))
 
     def _access_token(self, grant: Grant, now: float) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -63,7 +64,9 @@ class Service:
         """The id of a request: the same for the same number and seed."""
         return str(UUID(int=Random(f"{self.seed}.{number}").getrandbits(128), version=4))  # noqa: S311 - an id, no secret
 
-    def grant(self, authorization: str | None, project: str | None, access: str) -> tuple[str, Grant]:
+    def grant(
+        self, authorization: str | None, project: str | None, access: Iterable[str]
+    ) -> tuple[str, Grant]:
         """The token and the grant of a request.
 
         Raises:
@@ -77,8 +80,9 @@ class Service:
             raise Refusal(401, "Unauthorized: the token is missing, not valid or expired.")
         if project not in (None, self.project):
             raise Refusal(401, f"Unauthorized: the token is not valid for the project `{project}`.")
-        if access and access not in grant.access:
-            raise Refusal(403, f"Forbidden: the token lacks {access}.")
+        lacking = [one for one in access if one not in grant.access]
+        if lacking:
+            raise Refusal(403, f"Forbidden: the token lacks {', '.join(lacking)}.")
         return token.strip(), grant
 
     def inspect(self, grant: Grant) -> dict[str, Any]:

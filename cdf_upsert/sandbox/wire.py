@@ -5,6 +5,7 @@ import email.utils
 import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -17,6 +18,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_BODY: Final = 10_000_000
+MAX_FORM: Final = 65_536
+NOT_KEPT: Final = MappingProxyType({"cache-control": "no-store"})  # what no cache may keep
+_NO_HEADERS: Final = MappingProxyType[str, str]({})
 _GZIP: Final = 31  # window bits: the largest window, with gzip's header
 _PIECES: Final = 20
 
@@ -43,9 +47,9 @@ class Body:
     wire_bytes: int
 
 
-def json_reply(content: Any, status: int = 200) -> Reply:
+def json_reply(content: Any, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS) -> Reply:
     """A reply with a JSON body."""
-    return Reply(status, orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS))
+    return Reply(status, orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS), headers)
 
 
 def refusal_reply(refusal: Refusal, speed: float = 1.0) -> Reply:
@@ -84,21 +88,36 @@ async def read_body(scope: Scope, receive: Receive) -> Body:
         raise Refusal(
             415, f"Expected Content-Encoding gzip or none, got `{encoding.decode('latin-1')[:60]}`."
         )
+    content = await _receive(receive, MAX_BODY)
+    return Body(gunzip(content) if encoding == b"gzip" else content, len(content))
+
+
+async def read_form(receive: Receive) -> Body:
+    """The whole body of a form.
+
+    Raises:
+        Refusal: 413.
+        GoneError: the client has gone.
+    """
+    content = await _receive(receive, MAX_FORM)
+    return Body(content, len(content))
+
+
+async def _receive(receive: Receive, most: int) -> bytes:
     parts: list[bytes] = []
-    size = 0
+    room = most
     more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise GoneError
         part = message.get("body", b"")
-        size += len(part)
-        if size > MAX_BODY:
-            raise Refusal(413, f"The request is larger than {MAX_BODY:,} bytes.")
+        room -= len(part)
+        if room < 0:
+            raise Refusal(413, f"The request is larger than {most:,} bytes.")
         parts.append(part)
         more = message.get("more_body", False)
-    content = b"".join(parts)
-    return Body(gunzip(content) if encoding == b"gzip" else content, size)
+    return b"".join(parts)
 
 
 def gunzip(content: bytes) -> bytes:

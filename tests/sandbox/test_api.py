@@ -73,6 +73,29 @@ def test_a_reader_may_read_and_not_write(api):
             error(reader.post("/streams/delete", {"items": [{"externalId": "x"}]}), 403)
 
 
+def test_records_need_access_to_containers_too(api):
+    """A scope narrows a token to the access it names; without access to containers no record is written or read."""
+    write, models = "streamRecordsAcl:WRITE", "dataModelsAcl:READ"
+    gone = b'{"items":[{"space":"plant","externalId":"nothing"}]}'
+
+    def ask(scope: str, path: str, content: bytes) -> httpx.Response:
+        with Api(api.sandbox, api.token(scope=scope).json()["access_token"]) as narrow:
+            return narrow.send(f"/streams/events/records{path}", content)
+
+    for path in ("", "/upsert"):
+        assert error(ask(write, path, body("a")), 403)["message"] == f"Forbidden: the token lacks {models}."
+    assert ask(f"{write} {models}", "/upsert", body("a")).status_code == 202
+    assert ask(write, "/delete", gone).status_code == 200
+    for path, content in (
+        ("/filter", b"{}"),
+        ("/sync", b'{"initializeCursor":"1d-ago"}'),
+        ("/aggregate", b'{"aggregates":{"n":{"count":{}}}}'),
+    ):
+        assert models in error(ask("streamRecordsAcl:READ", path, content), 403)["message"]
+        assert "streamRecordsAcl:READ" in error(ask(f"{write} {models}", path, content), 403)["message"]
+        assert ask(f"streamRecordsAcl:READ {models}", path, content).status_code == 200
+
+
 def test_a_token_ends_when_it_was_said_to_end():
     """A token that has lived its time is 401."""
     with running(Options(token_seconds=0.05)) as sandbox, Api(sandbox) as api:
@@ -85,6 +108,8 @@ def test_a_token_ends_when_it_was_said_to_end():
     ("method", "path", "status"),
     [
         ("GET", "/nowhere", 404),
+        ("GET", "/streams/", 404),
+        ("GET", "/models/containers?space=a.b", 400),
         ("GET", "/streams/events/records/upsert", 405),
         ("PUT", "/streams", 405),
         ("DELETE", "/streams/events", 410),
@@ -384,9 +409,32 @@ def test_a_token_may_end_early(tmp_path):
 
 def test_the_token_endpoint_may_fail_too(tmp_path):
     """A scripted fault on `token` refuses the sign-in, and the next one passes."""
-    text = '[[fault]]\nkind = "answer"\nstatus = 503\non = ["token"]\nrequests = [1]\n'
-    with running(faulty(tmp_path, text)) as sandbox, Api(sandbox) as api:
-        assert [api.token().status_code for _ in range(2)] == [503, 200]
+    script = """
+latency = { fixed = 0.02 }
+[[fault]]
+kind = "answer"
+status = 503
+on = ["token"]
+requests = [1]
+[[fault]]
+kind = "throttle"
+retry_after = 3
+on = ["token"]
+requests = [2]
+[[fault]]
+kind = "cut"
+on = ["token"]
+requests = [3]
+"""
+    with running(faulty(tmp_path, script)) as sandbox, Api(sandbox) as api:
+        assert api.token().status_code == 503
+        throttled = api.token()
+        assert (throttled.status_code, throttled.headers["retry-after"]) == (429, "3")
+        with pytest.raises(httpx.TransportError):
+            api.token()
+        good = api.token()
+        assert (good.status_code, good.elapsed.total_seconds() >= 0.02) == (200, True)
+        assert sandbox.traffic.faults == {"answer 503": 1, "throttle": 1, "cut": 1}
 
 
 def test_latency_holds_for_every_request(tmp_path):
@@ -463,3 +511,14 @@ def test_a_long_query_lets_others_in():
         assert api.get("/streams/events").status_code == 200
         assert len(long.result().json()["items"]) == 10
         assert [one.operation for one in sandbox.traffic.requests][-2:] == ["streams", "filter"]
+
+
+def test_what_is_refused_is_logged_too(api):
+    """Unknown paths and methods stand among the requests, with their status and time."""
+    before = api.sandbox.traffic.count("unknown")
+    api.get("/nowhere")
+    api.http.put("/streams")
+    traffic = api.sandbox.traffic
+    assert traffic.count("unknown") == before + 2
+    assert [(one.method, one.status) for one in traffic.requests][-2:] == [("GET", 404), ("PUT", 405)]
+    assert traffic.requests[-1].seconds > 0

@@ -81,3 +81,21 @@ def test_the_clock_may_run_faster_than_the_wall():
             pass
         assert api.get("/streams").status_code == 200
         assert sandbox.ask(lambda service: service.clock.now() - service.clock.wall()) > 3600
+
+
+def test_every_reply_has_a_request_id(http):
+    """Pages, documents, tokens and refusals too, each its own."""
+    replies = [
+        http.get("/"),
+        http.get("/device"),
+        http.get(DISCOVERIES[0]),
+        http.post("/oauth2/token"),
+        http.post("/oauth2/device", data={"client_id": "sandbox-app"}),
+        http.post("/oauth2/device"),
+        http.post("/oauth2/revoke", data={"token": "x"}),
+        http.get("/oauth2/authorize"),
+        http.post("/"),
+        http.get("/nowhere"),
+    ]
+    assert [one.status_code for one in replies] == [200, 200, 200, 401, 200, 401, 200, 400, 405, 404]
+    assert len({one.headers["x-request-id"] for one in replies}) == len(replies)

@@ -173,6 +173,8 @@ last = 3
         ("[[fault]]\nkind = 'cut'\nspeed = 2", "speed"),
         ("[[fault]]\nkind = 'cut'\non = ['upset']", "upset"),
         ("colour = 'red'", "colour"),
+        ("[[fault]]\nkind = 'partial'\non = ['upsert', 'filter']", "only they answer in part"),
+        ("[[fault]]\nkind = 'expire'\non = ['token']", "bring no token"),
     ],
 )
 def test_a_script_that_is_not_usable_is_refused(tmp_path, text, told):

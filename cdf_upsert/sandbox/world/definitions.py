@@ -1,5 +1,6 @@
 """Spaces and containers as they are written: decoded by msgspec, then held against the rules of the API."""
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -81,6 +82,24 @@ class Property(Struct, omit_defaults=True, rename="camel"):
     name: _Name | UnsetType = UNSET
 
 
+class Constraint(Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True):
+    """A constraint of a container for instances; `require` and `properties` tell the two kinds apart."""
+
+    constraint_type: Literal["requires", "uniqueness"] | UnsetType = UNSET
+    require: ContainerRef | UnsetType = UNSET
+    properties: list[str] | UnsetType = UNSET
+    by_space: bool | UnsetType = UNSET
+
+
+class Index(Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True):
+    """An index of a container for instances."""
+
+    properties: list[str]
+    index_type: Literal["btree", "inverted"] | UnsetType = UNSET
+    cursorable: bool | UnsetType = UNSET
+    by_space: bool | UnsetType = UNSET
+
+
 class Container(Struct, omit_defaults=True, rename="camel"):
     """A container as a client writes it."""
 
@@ -90,8 +109,8 @@ class Container(Struct, omit_defaults=True, rename="camel"):
     name: _Name | UnsetType = UNSET
     description: _Description | UnsetType = UNSET
     used_for: UsedFor = "node"
-    constraints: dict[str, dict[str, Any]] | UnsetType = UNSET
-    indexes: dict[str, dict[str, Any]] | UnsetType = UNSET
+    constraints: dict[str, Constraint] | UnsetType = UNSET
+    indexes: dict[str, Index] | UnsetType = UNSET
 
 
 class Space(Struct, omit_defaults=True):
@@ -145,6 +164,8 @@ def _check_property(name: str, prop: Property, path: str, *, record: bool) -> No
         raise at(f"{path}.type", f"`{kind.type}` is not allowed in containers with `usedFor` `record`")
     if record and (prop.immutable or prop.auto_increment):
         raise at(path, "`immutable` and `autoIncrement` are not supported for records")
+    if prop.auto_increment and kind.type not in ("int32", "int64"):
+        raise at(f"{path}.autoIncrement", f"is only supported for int32 and int64, not for {kind.type}")
     most = MAX_RELATIONS if kind.type == "direct" else MAX_LIST
     if kind.max_list_size and not kind.list:
         raise at(f"{path}.type.maxListSize", "is only allowed for lists")
@@ -189,17 +210,38 @@ def _check_enum(kind: PropertyType, path: str) -> None:
 
 
 def _check_constraints(container: Container, path: str) -> None:
-    for word, most in (("constraints", 35), ("indexes", 10)):
-        entries = getattr(container, word) or {}
-        if len(entries) > most:
-            raise at(f"{path}.{word}", f"at most {most}")
+    kinds = Counter(
+        _check_constraint(one, f"{path}.constraints.{name}")
+        for name, one in (container.constraints or {}).items()
+    )
+    for kind, most in _MAX_CONSTRAINTS.items():
+        if kinds[kind] > most:
+            raise at(f"{path}.constraints", f"at most {most} of the type `{kind}`")
+    if len(container.indexes or ()) > _MAX_INDEXES:
+        raise at(f"{path}.indexes", f"at most {_MAX_INDEXES}")
+    for word in ("constraints", "indexes"):
+        entries: dict[str, Constraint | Index] = getattr(container, word) or {}
         for name, entry in entries.items():
             place = f"{path}.{word}.{name}"
             if not 1 <= len(name) <= 43:
                 raise at(place, "identifiers have 1 to 43 characters")
-            for prop in entry.get("properties", ()):
+            for prop in entry.properties or ():
                 if prop not in container.properties:
                     raise at(place, f"names the unknown property `{prop}`")
+
+
+_MAX_CONSTRAINTS = {"uniqueness": 10, "requires": 25}
+_MAX_INDEXES = 10
+
+
+def _check_constraint(one: Constraint, path: str) -> str:
+    """Hold a constraint against its kind; returns the kind."""
+    kind = "uniqueness" if one.require is UNSET else "requires"
+    if (one.require is UNSET) == (one.properties is UNSET) or one.constraint_type not in (UNSET, kind):
+        raise at(
+            path, "expected either `require` of the type `requires` or `properties` of the type `uniqueness`"
+        )
+    return kind
 
 
 def as_read(container: Container, created: int, updated: int) -> dict[str, Any]:

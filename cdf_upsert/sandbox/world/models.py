@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta, Raw, Struct
 
 from cdf_upsert.sandbox.world import definitions, names
-from cdf_upsert.sandbox.world.checker import Checker, value_type
+from cdf_upsert.sandbox.world.checker import Checker, Fault
 from cdf_upsert.sandbox.world.definitions import Container, Property, PropertyType, Space
 from cdf_upsert.sandbox.world.refusal import Refusal, at, decode
 from cdf_upsert.sandbox.world.store import Store
@@ -296,12 +296,11 @@ def _check_defaults(container: Container, path: str) -> None:
     for name, prop in container.properties.items():
         if prop.default_value is UNSET or prop.default_value is None:
             continue
+        checker = Checker({name: Property(prop.type)}, None)
         try:
-            msgspec.json.decode(msgspec.json.encode(prop.default_value), type=value_type(prop.type))
-        except msgspec.ValidationError:
-            raise at(
-                f"{path}.properties.{name}.defaultValue", f"is not a value of type {prop.type.type}"
-            ) from None
+            checker.check([Raw(msgspec.json.encode({name: prop.default_value}))])
+        except Fault as fault:
+            raise at(f"{path}.properties.{name}.defaultValue", fault.fault) from None
 
 
 def _check_ids(items: Iterable[_SpaceId | _ContainerId]) -> None:

@@ -7,6 +7,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from cdf_upsert.sandbox.world.aggregates import aggregate
 from cdf_upsert.sandbox.world.models import Models
 from cdf_upsert.sandbox.world.reading import Steps, filter_records, sync_records
@@ -159,8 +161,6 @@ class World:
 
     def records(self, stream_id: str) -> dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]]:
         """Everything stored in a mutable stream, for tests: key -> container -> property -> value."""
-        import orjson  # noqa: PLC0415 - only tests ask for this
-
         stream = self._readable(stream_id, 0)
         self.streams.settle(stream, float("inf"))
         return {
@@ -222,8 +222,11 @@ def _deleted(
 
 
 def _immutable_identities(keys: Sequence[str], bodies: Sequence[bytes]) -> list[str]:
+    """Keys with a digest of the content, in which neither order nor spacing counts."""
+    contents = (orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS) for body in bodies)
     return [
-        f"{key}\0{blake2b(body, digest_size=16).hexdigest()}" for key, body in zip(keys, bodies, strict=True)
+        f"{key}\0{blake2b(content, digest_size=16).hexdigest()}"
+        for key, content in zip(keys, contents, strict=True)
     ]
 
 

@@ -5,6 +5,8 @@ import pytest
 from cdf_upsert.sandbox.world import Refusal, World
 from tests.sandbox.builders import NOW, PROPERTIES, container, declared_world, items, record, upsert
 
+_REF = {"type": "container", "space": "plant", "externalId": "pump"}
+
 
 def refused(world: World, **changes) -> str:
     with pytest.raises(Refusal) as caught:
@@ -71,6 +73,13 @@ def test_a_container_is_read_as_it_was_written():
             "unknownValue",
         ),
         ({"properties": {"p": {"type": {"type": "int32"}, "defaultValue": "x"}}}, "defaultValue"),
+        ({"properties": {"p": {"type": {"type": "timestamp"}, "defaultValue": "x"}}}, "defaultValue"),
+        ({"properties": {"p": {"type": {"type": "date"}, "defaultValue": "2023-02-29"}}}, "defaultValue"),
+        (
+            {"properties": {"p": {"type": {"type": "text", "maxTextSize": 3}, "defaultValue": "long"}}},
+            "defaultValue",
+        ),
+        ({"properties": {"p": {"type": {"type": "json"}, "defaultValue": "x"}}}, "defaultValue"),
         (
             {"properties": {"p": {"type": {"type": "text", "list": True}, "defaultValue": "x"}}},
             "defaultValue",
@@ -80,6 +89,34 @@ def test_a_container_is_read_as_it_was_written():
         ({"properties": {f"p{n}": PROPERTIES["text"] for n in range(1001)}}, "at most 1000"),
         ({"usedFor": "node", "properties": {f"p{n}": PROPERTIES["text"] for n in range(101)}}, "at most 100"),
         ({"usedFor": "node", "indexes": {"i": {"properties": ["nope"]}}}, "nope"),
+        ({"usedFor": "node", "indexes": {"i": {"properties": ["text"], "indexType": "hash"}}}, "indexType"),
+        ({"usedFor": "node", "indexes": {"i" * 44: {"properties": ["text"]}}}, "1 to 43"),
+        (
+            {"usedFor": "node", "indexes": {f"i{n}": {"properties": ["text"]} for n in range(11)}},
+            "at most 10",
+        ),
+        ({"usedFor": "node", "constraints": {"c": {"constraintType": "other"}}}, "constraintType"),
+        ({"usedFor": "node", "constraints": {"c": {}}}, "constraints.c: expected either"),
+        (
+            {"usedFor": "node", "constraints": {"c": {"require": _REF, "properties": ["text"]}}},
+            "expected either",
+        ),
+        (
+            {"usedFor": "node", "constraints": {"c": {"require": _REF, "constraintType": "uniqueness"}}},
+            "expected either",
+        ),
+        (
+            {"usedFor": "node", "constraints": {f"c{n}": {"properties": ["text"]} for n in range(11)}},
+            "at most 10 of the type `uniqueness`",
+        ),
+        (
+            {"usedFor": "node", "constraints": {f"c{n}": {"require": _REF} for n in range(26)}},
+            "at most 25 of the type `requires`",
+        ),
+        (
+            {"usedFor": "node", "properties": {"p": {"type": {"type": "text"}, "autoIncrement": True}}},
+            "only supported for int32 and int64",
+        ),
         ({"usedFor": "tree"}, "usedFor"),
         ({"name": "x" * 256}, "name"),
     ],

@@ -182,6 +182,22 @@ def test_an_immutable_stream_discards_duplicates_only():
     assert len(found["items"]) == 2
 
 
+def test_a_duplicate_is_told_by_its_content():
+    """In an immutable stream the order of properties and of sources makes no other record."""
+    world = declared_world()
+    world.models.apply_containers(items(container("valve")), NOW)
+    sources = [
+        {"source": CONTAINER, "properties": {"int32": 1, "text": "x"}},
+        {"source": CONTAINER | {"externalId": "valve"}, "properties": {"int32": 2}},
+    ]
+    write(world, Operation.INGEST, "log", changed(sources=sources))
+    sources = [sources[1], {"source": CONTAINER, "properties": {"text": "x", "int32": 1}}]
+    write(world, Operation.INGEST, "log", changed(sources=sources))
+    write(world, Operation.INGEST, "log", changed(sources=sources[:1]), changed(sources=sources[1:]))
+    statistics = world.retrieve_stream("log", NOW, statistics=True)["settings"]["limits"]
+    assert statistics["maxRecordsTotal"]["consumed"] == 3
+
+
 def test_a_delete_ignores_what_is_not_there():
     """Unknown ids are no error, and deleting twice changes nothing more."""
     world = declared_world()
