@@ -109,6 +109,11 @@ def test_a_quota_holds_in_any_ten_minutes(writes):
         assert sum(one.changed for one in within) <= LIVE.quota_changed
 
 
+def test_what_never_fits_waits_for_a_whole_window():
+    """A write larger than the quota is refused with ten minutes, however empty the window is."""
+    assert spend(Quotas(), Amounts(LIVE.quota_created + 1, 0, 0), 0.0) == WINDOW
+
+
 def test_bytes_have_a_quota_too():
     """The bytes of creates and updates together are counted."""
     quotas = Quotas()

@@ -225,6 +225,15 @@ def test_a_moving_function_may_look_into_buckets(where):
     assert [bucket["aggregates"]["m"]["fnValue"] for bucket in found] == expected
 
 
+def inside(**changes) -> dict:
+    """A moving function in its histogram, beside buckets."""
+    inner = {
+        "group": {"uniqueValues": {"property": path("text")}},
+        "m": {"movingFunction": _MOVING["count"] | changes},
+    }
+    return {"a": {"numberHistogram": {"property": path("int64"), "interval": 1, "aggregates": inner}}}
+
+
 @pytest.mark.parametrize(
     ("aggregates", "told"),
     [
@@ -255,6 +264,41 @@ def test_a_moving_function_may_look_into_buckets(where):
         ),
         ({"a": {"timeHistogram": {"property": path("timestamp"), "fixedInterval": "soon"}}}, "fixedInterval"),
         ({"a": {"filters": {"filters": []}}}, "1 to 10"),
+        ({"a": {"filters": {"filters": ["all"]}}}, "a.filters.filters[0]: expected an object"),
+        ({"a": {"count": 5}}, "a.count: expected an object"),
+        ({"a": {"uniqueValues": {"property": path("text"), "aggregates": {}}}}, "1 to 5 aggregates"),
+        ({"a": {"uniqueValues": {"property": path("text"), "aggregates": []}}}, "1 to 5 aggregates"),
+        (
+            {"a": {"numberHistogram": {"property": path("int64"), "interval": 1, "hardBounds": 5}}},
+            "hardBounds: expected an object",
+        ),
+        (
+            {
+                "a": {
+                    "numberHistogram": {"property": path("int64"), "interval": 1, "hardBounds": {"min": "1"}}
+                }
+            },
+            "hardBounds.min: expected a number",
+        ),
+        (
+            {
+                "a": {
+                    "timeHistogram": {
+                        "property": path("timestamp"),
+                        "fixedInterval": "1d",
+                        "hardBounds": {"max": NOW},
+                    }
+                }
+            },
+            "hardBounds.max: expected an ISO 8601",
+        ),
+        (inside(bucketsPath=""), "m.movingFunction.bucketsPath"),
+        (inside(bucketsPath="_count>" * 200), "m.movingFunction.bucketsPath"),
+        (inside(window=0), "m.movingFunction.window"),
+        (inside(window=True), "m.movingFunction.window"),
+        (inside(function="MovingFunctions.median"), "m.movingFunction.function"),
+        (inside(more=1), "unknown field `more`"),
+        (inside(bucketsPath="group"), "`group` does not lead to a number"),
         ({"a": {"movingFunction": _MOVING["count"]}}, "inside"),
         (
             {
@@ -282,6 +326,30 @@ def test_aggregates_against_the_rules_are_refused(aggregates, told):
     assert told in caught.value.message
 
 
+def test_dates_and_times_are_aggregated():
+    """Dates count as their midnight, in lists too; the unique values of times are texts in UTC."""
+    world = made(
+        {
+            "date": "2024-01-31",
+            "dates": ["2024-01-01", "2024-03-01"],
+            "timestamp": "2024-01-01T02:00:00+02:00",
+        },
+        {"date": "2024-02-01", "timestamp": "2024-01-01T00:00:00Z"},
+        {"text": "x"},
+    )
+    midnight = 1_706_659_200_000  # of 2024-01-31
+    found = ask(world, {"a": {"min": {"property": path("date")}}, "b": {"max": {"property": path("dates")}}})
+    assert found == {"a": {"min": midnight}, "b": {"max": 1_709_251_200_000}}
+    histogram = {"property": path("date"), "calendarInterval": "1M"}
+    found = ask(world, {"h": {"timeHistogram": histogram}})["h"]["timeHistogramBuckets"]
+    assert found == [
+        {"count": 1, "intervalStart": "2024-01-01T00:00:00Z"},
+        {"count": 1, "intervalStart": "2024-02-01T00:00:00Z"},
+    ]
+    found = ask(world, {"u": {"uniqueValues": {"property": path("timestamp")}}})["u"]["uniqueValueBuckets"]
+    assert found == [{"count": 2, "value": "2024-01-01T00:00:00Z"}]
+
+
 def test_aggregates_have_their_sizes():
     """Five levels and sixteen aggregates are taken, more are refused; so is a histogram without end."""
     world = made({"int64": 1, "text": "a"}, {"int64": 10**9})
@@ -305,6 +373,14 @@ def test_aggregates_have_their_sizes():
     ask(world, wide)
     with pytest.raises(Refusal, match="at most 16"):
         ask(world, wide | {"one": {"count": {}}})
+    tens = {"filters": [{"matchAll": {}}] * 10}
+    ask(world, {f"f{n}": {"filters": tens} for n in range(3)})
+    with pytest.raises(Refusal, match="at most 30 filter buckets"):
+        ask(
+            world,
+            {f"f{n}": {"filters": tens} for n in range(3)}
+            | {"g": {"filters": {"filters": [{"matchAll": {}}]}}},
+        )
     with pytest.raises(Refusal, match="10,000 buckets"):
         ask(world, {"h": {"numberHistogram": {"property": path("int64"), "interval": 1}}})
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cdf_upsert.sandbox.world import Refusal, World
+from cdf_upsert.sandbox.world import Operation, Refusal, World
 from cdf_upsert.sandbox.world.definitions import PropertyType
 from cdf_upsert.sandbox.world.learning import infer, widen
-from tests.sandbox.builders import NOW, TYPES, declared_world, record, upsert
+from tests.sandbox.builders import NOW, TYPES, declared_world, items, record, upsert
 
 
 def learnt(world: World) -> dict[str, str]:
@@ -150,3 +150,27 @@ def test_mixed_lists_are_json_and_refused():
         with pytest.raises(Refusal):
             upsert(world, record("a", p=value))
     assert infer([1, "x"]).type == "json"
+
+
+@pytest.mark.parametrize(
+    ("properties", "told"),
+    [
+        ({}, "at least one property"),
+        ({"p": None}, "at least one property"),
+        (5, "expected an object"),
+        ({f"p{n}": 1 for n in range(1001)}, "at most 1000 properties"),
+        ("broken", "not valid JSON"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(properties, told):
+    """Nothing to learn from, too much, and what is no object: a 400 with its place, and nothing is made."""
+    world = World(strict=False)
+    one = record("a")
+    one["sources"][0]["properties"] = properties
+    body = items(one).replace(b'"broken"', b'{"p":"\xff"}')
+    with pytest.raises(Refusal) as caught:
+        world.prepare(Operation.UPSERT, "events", body, NOW)
+    assert caught.value.status == 400
+    assert caught.value.message.startswith("items[0].sources[0].properties")
+    assert told in caught.value.message
+    assert (world.models.spaces, world.models.containers) == ({}, {})

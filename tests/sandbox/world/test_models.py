@@ -209,6 +209,20 @@ def test_ids_that_are_not_there_are_left_out():
     assert world.models.delete_spaces(items({"space": "plant"})) == {"items": [{"space": "plant"}]}
 
 
+def test_ids_have_their_patterns():
+    """By ids and delete refuse ids that cannot be, with their place."""
+    models = declared_world().models
+    for call, one, told in (
+        (models.spaces_by_ids, {"space": "a.b"}, "items[0].space"),
+        (models.delete_spaces, {"space": "1"}, "items[0].space"),
+        (models.containers_by_ids, {"space": "-", "externalId": "pump"}, "items[0].space"),
+        (models.delete_containers, {"space": "plant", "externalId": "a-b"}, "items[0].externalId"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            call(items(one))
+        assert (caught.value.status, caught.value.message.partition(":")[0]) == (400, told)
+
+
 def test_a_key_that_stands_twice_in_a_request_is_refused():
     """One request cannot say two things about one space or container."""
     world = declared_world()

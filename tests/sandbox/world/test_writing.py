@@ -67,6 +67,16 @@ def changed(**fields) -> dict:
             items(changed(sources=[{"source": {"type": "view"}, "properties": {}}])),
             "items[0].sources[0].source",
         ),
+        (
+            items(changed(sources=[{"source": CONTAINER | {"space": "a.b"}, "properties": {"int32": 1}}])),
+            "items[0].sources[0].source.space",
+        ),
+        (
+            items(
+                changed(sources=[{"source": CONTAINER | {"externalId": "a-b"}, "properties": {"int32": 1}}])
+            ),
+            "items[0].sources[0].source.externalId",
+        ),
         (items(record("a"), record("b", int32="x")), "items[1].sources[0].properties.int32: expected `int`"),
         (items(record("a", nope=1)), "items[0].sources[0].properties: the container has no property `nope`"),
     ],
