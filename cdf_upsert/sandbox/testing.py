@@ -17,6 +17,8 @@ test. Other options, faults among them, come from a fixture of your own named `c
     @pytest.fixture
     def cdf_sandbox_options():
         return Options(strict=True, chaos=0.1, seed=7)
+
+PYTEST_DONT_REWRITE: there is no assertion here, and so this may be imported before pytest takes it up.
 """
 
 from collections.abc import Iterator
