@@ -12,7 +12,7 @@ from msgspec import Struct
 from cdf_upsert.core.breaker import Breaker, RetryBudget
 from cdf_upsert.core.concurrency import Limit
 from cdf_upsert.core.quota import Quota
-from cdf_upsert.core.rates import MaxRate, known_pace
+from cdf_upsert.core.rates import FEW_CALM, MaxRate, known_pace
 from cdf_upsert.core.spending import Spending
 from cdf_upsert.core.traffic import Go, Observation, Signal, Wait, WaitReason
 
@@ -30,8 +30,6 @@ EXPLORE_PER_PAUSE = 50
 
 SETTLING = 1.0
 """Seconds until a budget per second has forgotten what went before the pace came down."""
-FEW_CALM = 5
-"""Calm replies after a pace was brought down, below which the next 429 says that this was not enough."""
 
 
 class Policy(Struct, frozen=True):
@@ -192,8 +190,8 @@ class Pacing:
         self._blame_limit = suspect_limit
         if suspect_limit:
             self._limit.observe_throttled(now)
-        else:
-            self._pace.observe_throttled(now)
+        elif not self._pace.observe_throttled(now):
+            self._paused_until = max(self._paused_until, now + FIRST_PAUSE)
 
     def _is_limit_to_blame(self, now: float, seen: Observation) -> bool:
         """Tell whether a 429 is taken to be about the number at once, and not about the pace.

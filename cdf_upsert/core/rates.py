@@ -23,7 +23,14 @@ UNBOUND = 500.0
 """Requests per second from which a pace no longer bounds anything."""
 REACHED = 0.75
 """The share of the pace that was accepted from which the pace is what bounds."""
-SLOWEST = 0.05
+MEASURED = 10
+"""Calm replies in the last second from which they measure a pace: fewer tell that little was sent."""
+UNMEASURED = 5.0
+"""Requests per second to begin with when one 429 follows the other and no pace was measured."""
+FEW_CALM, MANY_CALM = 5, 20
+"""Calm replies since the last 429, below which the next one says that more is to be done; and from which, at
+more than one request a second and with no step up meanwhile, it says nothing against the pace itself."""
+SLOWEST = 0.2
 """Requests per second below which the pace does not go: what is refused even then is no matter of pace."""
 
 
@@ -42,6 +49,8 @@ class Pace(Struct):
     raised: float = -inf
     lowered: float = -inf
     """When it last went up, and down."""
+    refused: bool = False
+    """There was a 429 before."""
     next_at: float = -inf
     accepted: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
     """When the last calm replies ended."""
@@ -75,20 +84,30 @@ class Pace(Struct):
             self._set(now, self.bad * (1 + self.stride))
             self.bad = None
 
-    def observe_throttled(self, now: float) -> None:
-        """Come down to the pace at which requests were accepted."""
-        self.calm = 0
+    def observe_throttled(self, now: float) -> bool:
+        """Come down to the pace at which requests were accepted; return False when no pace was measured.
+
+        A 429 that stands alone may be chance, and the first requests of a run measure nothing: whoever comes
+        down to what was accepted before them comes down to nothing, and needs an hour to be back.
+        """
+        alone = not self.refused or self.calm >= FEW_CALM
+        was_fine = self.calm >= max(self.step_at, MANY_CALM)
+        self.refused, self.calm = True, 0
         accepted = self._accepted_rate(now)
         if self.value is None:
-            slower = accepted
+            if alone and accepted < MEASURED:
+                return False
+            slower = max(accepted, UNMEASURED)
         elif accepted >= REACHED * self.value:
             slower = self.value * CUT
         else:  # Much less than this pace is accepted now: somebody else takes a part.
             slower = max(accepted, self.value / 2)
-        self.bad, self.stride = self.value, STRIDE
+        self.bad = None if self.value is not None and self.value > 1 and was_fine else self.value
+        self.stride = STRIDE
         self._set(now, slower)
         self.lowered = now
         self.next_at = max(self.next_at, now)
+        return True
 
     def _set(self, now: float, value: float) -> None:
         if self.value is not None and value > self.value:

@@ -30,7 +30,7 @@ GROWTH = 1.5
 """From one interval between probes to the next."""
 STEPS = 4
 """Probes between the times at which the last window was still shut and open again."""
-SHORT_BACKOFF, SHORT_REFUSALS = 5.0, 3
+SHORT_BACKOFF, SHORT_REFUSALS = 5.0, 4
 """Seconds and number of 429 and nothing else, after which they are no matter of pace."""
 LONG_RETRY_AFTER = 10.0
 """Seconds of `Retry-After` that only a spent quota asks for: budgets are per second."""

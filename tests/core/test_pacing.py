@@ -102,6 +102,26 @@ def test_throttling_of_what_was_fine_is_about_the_pace():
     assert state.pace == pytest.approx(150, abs=20)  # What was accepted in the last second.
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_429_before_anything_was_accepted_measures_no_pace(concurrency):
+    """The first reply of a run is 429: half a second of pause for all, then on as before."""
+    pacing = Pacing(Policy(concurrency=concurrency), 0.0)
+    pacing.observed(0.1, observation(Signal.THROTTLED))
+    assert pacing.state(0.1).pace is None
+    assert ask(pacing, 0.1) == Wait(0.6, WaitReason.PACE)
+    assert isinstance(ask(pacing, 0.6), Go)
+
+
+def test_one_429_after_the_other_brings_an_unmeasured_pace_down():
+    """Two refusals and nothing accepted: five a second, and half of that when more of them follow."""
+    pacing = Pacing(Policy(concurrency=4), 0.0)
+    paces = []
+    for at in (0.1, 1.0, 2.5, 4.0):
+        pacing.observed(at, observation(Signal.THROTTLED, started=at - 0.05, ended=at))
+        paces.append(pacing.state(at).pace)
+    assert paces == [None, 5.0, 2.5, 1.25]
+
+
 @pytest.mark.parametrize("signal", [Signal.THROTTLED, Signal.UNAVAILABLE])
 def test_retry_after_holds_for_all(signal):
     """One reply that says when to come back stops everything until then, at any number under way."""

@@ -240,6 +240,20 @@ def test_a_429_that_outlasts_the_short_backoff_is_a_spent_quota():
     assert isinstance(ask(spending, now + 5.6), Wait)
 
 
+def test_three_429_of_a_slow_input_are_no_spent_quota():
+    """Seconds apart they may be chance: it takes a fourth, and one record accepted between begins the count anew."""
+    spending = Spending(None)
+    now = spend(spending, 20_000)
+    assert [refuse(spending, now + after) for after in (3.0, 6.0, 9.0)] == [False] * 3
+    accept(spending, now + 12.0)
+    assert [refuse(spending, now + after) for after in (15.0, 18.0, 21.0, 24.0)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
+
+
 def test_a_long_retry_after_is_a_spent_quota():
     """Budgets are per second: who asks for minutes means the window."""
     spending = Spending(None)

@@ -54,6 +54,17 @@ def test_the_last_version_of_each_key_stands() -> None:
     }
 
 
+@pytest.mark.parametrize("concurrency", [None, 1, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_load_that_begins_with_a_429_does_not_crawl(concurrency: int | None, seed: int) -> None:
+    """The first request is told to come later, the other eighty are not: the load takes seconds, not half an hour."""
+    source = input_of(*((str(i), i) for i in range(4000)))
+    service = Service([Fault.THROTTLED], seed=seed)
+    done = run(run_engine([source], service, batch_records=50, concurrency=concurrency, seed=seed))
+    assert done.ending.outcome is Outcome.COMPLETE
+    assert done.seconds < 15
+
+
 def test_replies_that_are_always_lost_end_in_reading_back() -> None:
     """When every reply is lost after the write, all records are accepted by what is stored."""
     service = Service(forever=Fault.LOST)

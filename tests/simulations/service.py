@@ -106,6 +106,7 @@ class Service:
         self.dead: list[tuple[float, float]] = [tuple(span) for span in spec.get("dead", [])]
         self.neighbour: list[tuple[float, float, float]] = [tuple(span) for span in spec.get("neighbour", [])]
         self.chaos: float = spec.get("chaos", 0.0)
+        self.chance_429: float = spec.get("chance_429", 0.0)
         self.chance = random.Random(seed)
         self.working = 0
         self.most_at_once = 0
@@ -121,6 +122,8 @@ class Service:
                 share -= taken
         if self.chance.random() < self.chaos:
             return 0.05 * noise, Signal.UNAVAILABLE, None
+        if self.chance_429 and self.chance.random() < self.chance_429:
+            return 0.02 * noise, Signal.THROTTLED, None
         refusal = self._refusal(now, records, share)
         if refusal is not None:
             asked = max(1.0, float(-(-refusal // 1))) if self.retry_after else None

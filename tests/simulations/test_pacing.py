@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cdf_upsert.core.pacing import Policy
 from tests.simulations.service import Outcome, Service, policy_of, simulate
 
 HERE = Path(__file__).parent
@@ -57,6 +58,15 @@ def test_scenario(path: Path):
         if not bounds[0] <= found[name] <= bounds[1]
     }
     assert not out_of_range
+
+
+@pytest.mark.parametrize("concurrency", [None, 1, 4])
+def test_chance_never_makes_a_short_load_crawl(concurrency: int | None):
+    """Eighty requests with one 429 in fifty, at the beginning too: of 150 such loads none takes half a minute."""
+    spec = {"latency": 0.02, "chance_429": 0.02}
+    policy = Policy(concurrency=concurrency)
+    took = [simulate(Service(spec, seed), policy, records=80_000).seconds for seed in range(150)]
+    assert max(took) < 30
 
 
 def test_scenarios_are_found():
