@@ -1,12 +1,14 @@
-"""Engine and journal together, stopped at any point: before and after an intent, a landing, a reply, a settlement."""
+"""Engine and journal together, stopped at any point: before, inside and after the writing of an intent and of a settlement, after a landing, after a reply."""
 
 import json
+import os
 import random
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -34,12 +36,22 @@ class Moment:
     writes: dict[Key, list[int]]
 
 
+class Keep(Protocol):
+    """Keeps a moment; of what the journal's log has beyond `whole` bytes only a part is written yet."""
+
+    def __call__(self, where: str, whole: int | None = None) -> None: ...
+
+
+def log_of(directory: Path) -> Path:
+    return directory / "journal.sqlite-wal"
+
+
 class Witness:
     """Stands between engine, journal and service, and keeps a moment whenever something could be lost."""
 
     fail_after = None
 
-    def __init__(self, journal: Journal, service: "WatchedService", keep: Callable[[str], None]) -> None:
+    def __init__(self, journal: Journal, service: "WatchedService", keep: "Keep") -> None:
         self.intended: set[int] = set()
         self._foreseen: dict[int, set[int]] = {}
         self._journal = journal
@@ -55,13 +67,17 @@ class Witness:
 
     async def intend(self, batch: int) -> None:
         self._keep("before an intent")
+        whole = log_of(self._journal.directory).stat().st_size
         await self._journal.intend(batch)
+        self._keep("inside an intent's write", whole)
         self.intended |= self._foreseen.pop(batch, set())
         self._keep("after an intent")
 
     async def settle(self, settlement: Settlement) -> None:
         self._keep("before a settlement")
+        whole = log_of(self._journal.directory).stat().st_size
         await self._journal.settle(settlement)
+        self._keep("inside a settlement's write", whole)
         # Parts are known to the journal by the settlement that opens them.
         self.intended |= {record.ordinal for _, records in settlement.opened for record in records}
         self._keep("after a settlement")
@@ -73,7 +89,7 @@ class Witness:
 class WatchedService(Service):
     """A service that tells when records have landed, before it replies; `mended`, it accepts everything."""
 
-    landed: Callable[[str], None]
+    landed: Keep
     done_before: frozenset[int]
     mended = False
     ordered = True
@@ -155,11 +171,17 @@ class World:
         directory, journal, service = self._begin(start)
         moments: list[Moment] = []
 
-        def keep(where: str) -> None:
+        def keep(where: str, whole: int | None = None) -> None:
+            if whole == log_of(directory).stat().st_size:
+                return  # It was written with what came before.
             if dice.random() < keep_share:
                 to = self._home / f"{directory.name}-moment-{len(moments)}"
                 log = {key: list(some) for key, some in service.writes.items()}
                 moments.append(Moment(where, copied(directory, to), dict(service.stored), log))
+                if whole is not None:
+                    written = log_of(to).stat().st_size
+                    assert whole < written, "it is written at the end of the log"
+                    os.truncate(log_of(to), dice.randrange(whole, written))
 
         tally = self._go(journal, service, keep)
         assert tally.read == len(self.case.texts)
@@ -175,7 +197,7 @@ class World:
         """One run in which everything is accepted: the newest version of each key stands in the end."""
         directory, journal, service = self._begin(start)
         service.mended = True
-        self._go(journal, service, lambda where: None)
+        self._go(journal, service, lambda where, whole=None: None)
         newest = {key: i for i, key in enumerate(self.case.keys)}
         assert {key[1]: record.ordinal for key, record in service.stored.items()} == newest
         assert not (directory / "failed.ndjson").exists()
@@ -197,7 +219,7 @@ class World:
         service.done_before = frozenset(journal.standing.settled) - failed
         return directory, journal, service
 
-    def _go(self, journal: Journal, service: WatchedService, keep: Callable[[str], None]) -> Tally:
+    def _go(self, journal: Journal, service: WatchedService, keep: Keep) -> Tally:
         done = run(
             run_engine(
                 [self.case.input()],
