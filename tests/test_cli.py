@@ -30,7 +30,7 @@ def test_the_version_is_told(shell: Workdir) -> None:
 def test_the_installed_command_is_this_one() -> None:
     """The console script leads to the function that `python -m cdf_upsert` runs."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"cdf-upsert": "cdf_upsert.cli:main"}
+    assert scripts == {"cdf-upsert": "cdf_upsert.__main__:main"}
 
 
 def test_help_names_every_command(shell: Workdir) -> None:

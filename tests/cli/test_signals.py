@@ -1,7 +1,10 @@
 """Signals: the first one stops in good order, the second leaves at once, and the same command goes on."""
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,3 +178,47 @@ def test_who_is_told_to_ignore_a_hangup_goes_on(alone: Workdir) -> None:
         load.signal(signal.SIGHUP)
         load.feed(make_text("a") + b"\n")
         assert load.ends().exits(0).counts == {"read": 1, "accepted": 1}
+
+
+IMPORTED_WHEN_INTERRUPTED = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+
+
+@pytest.mark.parametrize("begun", ["typer", "isal"], ids=["start-up", "command"])
+def test_ctrl_c_during_start_up_says_nothing(tmp_path: Path, begun: str) -> None:
+    """While modules are still imported, of the command line or of a command: exit code 130, and no traceback."""
+    (tmp_path / begun).mkdir()
+    (tmp_path / begun / "__init__.py").write_text(IMPORTED_WHEN_INTERRUPTED)
+    (tmp_path / "a.ndjson").write_bytes(make_text("a", 1))
+    done = subprocess.run(
+        [sys.executable, "-m", "cdf_upsert", "load", "events", "a.ndjson"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tmp_path),
+            "CDF_URL": "http://127.0.0.1:9",
+            "CDF_PROJECT": "p",
+            "LOGIN_FLOW": "token",
+            "CDF_TOKEN": "any-token-will-do",
+        },
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_ignored_ctrl_c_stays_ignored(tmp_path: Path) -> None:
+    """In the background of a script (`nohup`, `&`) the signal is ignored, and the command line leaves it so."""
+    (tmp_path / "a.ndjson").write_bytes(make_text("a", 1))
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "import sys; sys.argv = ['cdf-upsert', 'check', 'a.ndjson']\n"
+        "import cdf_upsert.cli\n"
+        "cdf_upsert.cli.main = lambda: print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)\n"
+        "from cdf_upsert.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=30, check=False, text=True
+    )
+    assert done.stdout == "True\n", done.stderr
