@@ -78,6 +78,13 @@ class _LooseEnvelope(Struct, forbid_unknown_fields=True, gc=False):
     sources: Annotated[list[_LooseSource], Meta(min_length=1, max_length=100)]
 
 
+class _Names(Struct, gc=False):
+    """What makes the key of a record, whatever else is wrong with it."""
+
+    space: str
+    externalId: _ExternalId  # noqa: N815  the API's own name
+
+
 class _FailedLineSource(Struct, gc=False):
     path: str
     record: int
@@ -118,6 +125,7 @@ def _decoder(spaces: AbstractSet[str], containers: AbstractSet[str]) -> Callable
 
 _decode_usual = msgspec.json.Decoder(_Envelope).decode
 _decode_loose = msgspec.json.Decoder(_LooseEnvelope).decode
+_decode_names = msgspec.json.Decoder(_Names).decode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_object = msgspec.json.Decoder(_AnyObject).decode
 _decode_container = msgspec.json.Decoder(_Container).decode
@@ -219,7 +227,7 @@ class Checker:
         try:
             key = self._key(text)
         except _FaultError as fault:
-            return Failed(ordinal, place, fault.failure, text)
+            return Failed(ordinal, place, fault.failure, text, _readable_key(text))
         return Record(text, key, ordinal, place.path, place.record, place.line, place.offset)
 
     def _key(self, text: bytes) -> Key:
@@ -249,6 +257,16 @@ class Checker:
                 f"{len(text):,} bytes, and a request has room for {self._room:,} bytes of records",
             )
         return (envelope.space, envelope.externalId)
+
+
+def _readable_key(text: bytes) -> Key | None:
+    """The key of a record that is not fit to be sent, where it has one: a newer version may be accepted."""
+    try:
+        names = _decode_names(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    good = SPACE.fullmatch(names.space) and "\0" not in names.externalId
+    return (names.space, names.externalId) if good else None
 
 
 def _in_columns(frames: Frames, keys: list[Key], ordinal: int) -> Sequence[Record]:

@@ -89,9 +89,11 @@ def test_the_report_is_what_scripts_rely_on(alone: Workdir) -> None:
         report = done.report
         assert alone.json("run/report.json") == report
         for failure in report["failures"]:
-            if failure["class"] != "rejected":
+            if failure["class"] == "unreadable":
                 assert failure["example"].pop("key") is None
                 failure["example"]["key"] = {"space": "", "externalId": ""}
+            if failure["class"] == "invalid":
+                assert failure["example"]["key"] == {"space": "s", "externalId": "x"}
         check_shape(report, SHAPE)
         assert report["schema"] == "cdf-upsert/report/1"
         assert (report["outcome"], report["exitCode"], report["reason"]) == ("failures", 3, "")

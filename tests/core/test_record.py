@@ -113,6 +113,30 @@ def test_a_record_must_fit_into_a_request_alone() -> None:
     assert failed.failure.kind is FailureClass.OVERSIZE
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (record(sources=[]), ("s", "a")),
+        (record(more=1), ("s", "a")),
+        (record(externalId="long", sources=[{**SOURCE, "properties": {"a": "x" * 500}}]), ("s", "long")),
+        (b'{"space":"s","externalId":"x"}', ("s", "x")),
+        (record(space="1a"), None),
+        (record(externalId="x" * 257), None),
+        (record(externalId="a\0b"), None),
+        (record(externalId="absent"), None),
+        (record(space=1), None),
+        (b"[1]", None),
+        (record()[:-1], None),
+    ],
+)  # fmt: skip
+def test_a_record_that_fails_here_has_its_key_where_it_can_be_read(
+    text: bytes, key: tuple[str, str] | None
+) -> None:
+    """A newer version may be accepted: by the key the failed one is known, and is not loaded over it later."""
+    (failed,) = check(text, body_bytes=500).failed
+    assert failed.key == key
+
+
 def failed_line(**changed: object) -> bytes:
     line = {
         "error": {"class": "rejected", "status": 400, "message": "no", "requestId": "r", "attempts": 1},
