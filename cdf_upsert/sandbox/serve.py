@@ -187,7 +187,8 @@ def _secret(options: Options) -> str:
     return LOOPBACK_SECRET if is_loopback(options.host) else new_secret()
 
 
-def _server(service: "Service", log: "Callable[[Entry], None]") -> "uvicorn.Server":
+def make_server(service: "Service", log: "Callable[[Entry], None]") -> "uvicorn.Server":
+    """The server of a service, for whatever sockets it is given; `log` is told of every answered request."""
     import uvicorn  # noqa: PLC0415 - heavy, and an extra
     from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415
 
@@ -239,7 +240,7 @@ def running(options: Options) -> Iterator[Running]:
     with contextlib.closing(listener):
         service = make_service(options, secret)
         try:
-            server = _server(service, lambda _: None)
+            server = make_server(service, lambda _: None)
             loop = asyncio.new_event_loop()
             thread = threading.Thread(
                 target=_run_in_thread, args=(loop, server, listener), name="sandbox", daemon=True
@@ -280,7 +281,7 @@ def serve(options: Options, out: TextIO) -> int:
         service = make_service(options, secret)
         try:
             address = _address(options, listener, secret)
-            server = _server(service, lambda entry: _say(line(entry), out))
+            server = make_server(service, lambda entry: _say(line(entry), out))
             asyncio.run(_serve_until_signal(server, listener, lambda: greet(address, options, out)))
         finally:
             service.world.close()

@@ -1,105 +1,262 @@
-"""The engine and the real client against the sandbox, over a real socket, under chaos."""
+"""The law of the model over the sandbox: the real engine, client, journal and HTTP, and a world that keeps every write."""
 
-import asyncio
 import json
 import random
 
+import msgspec
 import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
 
-from cdf_upsert.client import Client
-from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.events import Outcome
-from cdf_upsert.core.pacing import Pacing, Policy
-from cdf_upsert.core.packing import Packer
-from cdf_upsert.core.standing import Standing
-from cdf_upsert.core.stopping import Stopping, StoppingPolicy
-from cdf_upsert.core.tally import Tally
-from cdf_upsert.load import Engine
-from cdf_upsert.sandbox.serve import Options, Running, running
-from tests.load.harness import MemoryBooks, MemoryInput
+from cdf_upsert.sandbox.faults import Answer, Cut, Delay, Expire, Fault, Lost, Partial, Throttle, Trickle
+from tests.load.sandboxed import Case, Loaded, run_load
 from tests.records import make_text
 
+MOST_BYTES = 600
+"""Ceiling of a request in these tests: a long record nearly fills one."""
 
-class Tokens:
-    """A token of the sandbox, and a new one whenever one has ended early."""
-
-    def __init__(self, sandbox: Running) -> None:
-        self._sandbox = sandbox
-        self._token = sandbox.token
-
-    async def token(self) -> str:
-        return self._token
-
-    async def renewed(self, refused: str) -> str | None:
-        if self._token == refused:
-            self._token = self._sandbox.ask(
-                lambda service: service.identity.issue("cdf-upsert", "cdf-upsert", "", service.clock.wall())
-            )
-        return self._token
+KINDS = [
+    "good",
+    "good",
+    "good",
+    "good",
+    "long",
+    "text for a number",
+    "unknown property",
+    "oversize",
+    "no record",
+]
 
 
-async def load(sandbox: Running, texts: list[bytes], seed: int) -> tuple[Outcome, Tally, MemoryBooks]:
-    loop = asyncio.get_running_loop()
-    books, tally = MemoryBooks(), Tally(loop.time())
-    client = Client(
-        base_url=sandbox.address.base_url,
-        project=sandbox.address.project,
-        stream="events",
-        tokens=Tokens(sandbox),
-        transport={},
-        explain=str,
-        timeout=5.0,
-        connections=9,
-        version="0",
+def make(kind: str, key: str, number: int) -> bytes:
+    """The text of record `number`, whose value is its number."""
+    match kind:
+        case "long":
+            return make_text(key, number, pad=400)
+        case "text for a number":
+            return make_text(key, '"wrong"')
+        case "unknown property":
+            return make_text(key, number).replace(b'"value"', b'"valve"')
+        case "oversize":
+            return make_text(key, number, pad=2000)
+        case "no record":
+            return make_text(key, number).replace(b'"sources"', b'"source"')
+        case _:
+            return make_text(key, number)
+
+
+UNCLEAR = {"unavailable", "unknown", "conflict"}
+"""What a good record fails as, when its tries are used up."""
+
+CLASSES = {
+    "text for a number": UNCLEAR | {"rejected"},
+    "unknown property": UNCLEAR | {"rejected"},
+    "oversize": {"oversize"},
+    "no record": {"invalid"},
+}
+"""What each kind of bad record fails as: what the service refuses may be met by faults to the end, too."""
+
+SHAPES = st.sampled_from(["partial", "partial", "no list", "text", "empty"])
+SHARES = st.sampled_from([0.01, 0.5, 1.0])
+
+
+EITHER = st.booleans()
+
+
+def partials(code: int, *, written: st.SearchStrategy[bool] = EITHER) -> st.SearchStrategy[Fault]:
+    """Some records fail with a code; some are left out; or the list is spoilt."""
+    return st.builds(
+        lambda of, left_out, shape, wrote: Partial(
+            code=code, of=of, left_out=left_out, shape=shape, written=wrote
+        ),
+        SHARES,
+        st.sampled_from([0.0, 0.0, 0.5]),
+        SHAPES,
+        written,
     )
-    async with client:
-        engine = Engine(
-            inputs=[MemoryInput([texts[i : i + 60] for i in range(0, len(texts), 60)])],
-            standing=Standing(),
-            checker=Checker(10_000_000),
-            packer=Packer(40, 10_000_000),
-            pacing=Pacing(Policy(concurrency=8), loop.time()),
-            stopping=Stopping(StoppingPolicy(patience=60.0), loop.time()),
-            sender=client,
-            books=books,
-            explain=lambda status, message: f"{status} {message}",
-            emit=tally.hear,
-            dice=random.Random(seed),
-            linger=1.0,
-            grace=10.0,
-        )
-        ending = await engine.run()
-    assert engine.error is None
-    return ending.outcome, tally, books
 
 
-def digests(count: int) -> dict[str, int]:
-    """The value of each digest in the sandbox's log of writes: a digest speaks of the values alone, not of the key."""
-    texts = [make_text(f"k{number}", number) for number in range(count)]
-    with running(Options(keep_writes=True)) as sandbox:
-        asyncio.run(load(sandbox, texts, seed=0))
-        return {write.digest: int(write.key.removeprefix("s.k")) for write in sandbox.traffic.writes}
+HARMLESS: list[st.SearchStrategy[Fault]] = [
+    st.builds(
+        lambda after, as_date: Throttle(retry_after=after, as_date=as_date),
+        st.sampled_from([None, 0, 2]),
+        st.booleans(),
+    ),
+    st.just(Trickle(seconds=0.5)),
+    st.just(Expire()),
+    st.just(Delay(seconds=0.5)),
+    st.just(Lost()),
+]
+"""However often they happen, no record has to fail: the service did not refuse, or what is stored tells."""
+
+COSTLY: list[st.SearchStrategy[Fault]] = [
+    partials(503),
+    partials(500),
+    partials(409),
+    st.just(Cut()),
+    st.builds(
+        lambda status, html: Answer(status=status, html=html),
+        st.sampled_from([500, 502, 503, 504, 408]),
+        st.booleans(),
+    ),
+]
+"""Too many of them end the patience with a record."""
 
 
-@pytest.mark.parametrize("seed", range(6))
+@st.composite
+def scripts(draw: st.DrawFn) -> list[Fault]:
+    """Faults for single upserts among the first; of the costly ones only two, fewer than any record's tries."""
+    faults = draw(st.lists(st.one_of(HARMLESS), max_size=12)) + draw(st.lists(st.one_of(COSTLY), max_size=2))
+    return [_placed(fault, draw(st.integers(1, 25))) for fault in draw(st.permutations(_good(faults)))] + [
+        _placed(fault, draw(st.integers(1, 3)), on="filter")
+        for fault in draw(st.lists(st.one_of([*HARMLESS[:2], *HARMLESS[3:], *COSTLY[3:]]), max_size=2))
+    ]
+
+
+def _good(faults: list[Fault]) -> list[Fault]:
+    """Without the second of two tokens that end early: a new one that is refused, too, ends the run."""
+    return [
+        fault for i, fault in enumerate(faults) if not isinstance(fault, Expire) or fault not in faults[:i]
+    ]
+
+
+def _placed(fault: Fault, request: int, on: str = "upsert") -> Fault:
+    return msgspec.structs.replace(fault, requests=(request,), on=(on,))
+
+
+LATE: list[st.SearchStrategy[Fault]] = [st.just(Delay(seconds=8.0)), st.just(Trickle(seconds=8.0))]
+"""Replies that come when nobody waits for them any more; until then the sandbox calls the next try a conflict."""
+
+UNWRITTEN = st.just(False)
+HARSH: list[st.SearchStrategy[Fault]] = [
+    *HARMLESS,
+    *LATE,
+    partials(503, written=UNWRITTEN),
+    partials(500, written=UNWRITTEN),
+    partials(409, written=UNWRITTEN),
+    *COSTLY[3:],
+]
+"""So that records fail which are good. What is said not to be written is not: else nobody could keep an order."""
+
+
+@st.composite
+def harsh_scripts(draw: st.DrawFn) -> list[Fault]:
+    """Many faults, so that the tries of some records are used up."""
+    faults = draw(st.lists(st.one_of(HARSH), min_size=5, max_size=40))
+    return [_placed(fault, number + 1) for number, fault in enumerate(_good(faults))]
+
+
+@st.composite
+def cases(draw: st.DrawFn, script: st.SearchStrategy[list[Fault]]) -> tuple[Case, list[str]]:
+    """A load, and the kind of each of its records."""
+    drawn = draw(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(KINDS)), max_size=40))
+    texts = [make(kind, key, number) for number, (key, kind) in enumerate(drawn)]
+    blocks, at = [], 0
+    while at < len(texts):
+        size = draw(st.integers(1, 12))
+        blocks.append(texts[at : at + size])
+        at += size
+    case = Case(
+        blocks,
+        pauses=draw(st.sampled_from([[], [0.02] * len(blocks), [2.0] * len(blocks)])),
+        batch_records=draw(st.integers(1, 9)),
+        batch_bytes=draw(st.sampled_from([MOST_BYTES, 2 * MOST_BYTES])),
+        concurrency=draw(st.sampled_from([None, 1, 2, 5])),
+        faults=draw(script),
+        visible_after=draw(st.sampled_from([0.0, 2.0])),
+        seed=draw(st.integers(0, 1000)),
+    )
+    return case, [kind for _, kind in drawn]
+
+
+def check_outcomes(case: Case, kinds: list[str], loaded: Loaded) -> set[str]:
+    """What holds whatever happens: one true outcome a record, and each key's writes in order. The classes of failures."""
+    note(repr(case))
+    texts = case.texts
+    keys = [json.loads(text)["externalId"] for text in texts]
+    assert loaded.ending.outcome is Outcome.COMPLETE
+    assert sorted(loaded.settled) == list(range(len(texts)))
+    for values in loaded.written.values():
+        assert values == sorted(values), "an older version lands after a newer one"
+    accepted = {number for number, outcome in loaded.settled.items() if outcome == "accepted"}
+    newest = {keys[number]: number for number in sorted(accepted)}
+    for number in accepted:
+        assert number in loaded.written[keys[number]], "accepted without ground"
+        assert loaded.stored[keys[number]] >= number
+    for number, outcome in loaded.settled.items():
+        if outcome == "superseded":
+            assert newest[keys[number]] > number, "given up without a newer version"
+    failed = {}
+    for line in loaded.failed_lines:
+        told = json.loads(line)
+        number = told["source"]["record"] - 1
+        assert number not in failed, "a record stands twice in the failed file"
+        failed[number] = told
+        assert b',"record":' + texts[number] in line
+        assert told["error"]["class"] in CLASSES.get(kinds[number], UNCLEAR), "a good record is blamed"
+        overtaken = newest.get(keys[number], -1) > number
+        assert ("supersededBy" in told) is overtaken
+    assert set(failed) == {number for number, outcome in loaded.settled.items() if outcome == "failed"}
+    assert loaded.again == sum("supersededBy" not in told for told in failed.values())
+    assert (loaded.tally.accepted, loaded.tally.failed) == (len(accepted), len(failed))
+    assert loaded.tally.read == len(texts)
+    return {told["error"]["class"] for told in failed.values()}
+
+
+def check_against_model(case: Case, kinds: list[str], loaded: Loaded) -> None:
+    """Bad records alone fail (or give way to a newer version), and the stream ends as if all had been sent one by one."""
+    assert check_outcomes(case, kinds, loaded).isdisjoint(UNCLEAR)
+    bad = {number for number, kind in enumerate(kinds) if kind in CLASSES}
+    assert {number for number, outcome in loaded.settled.items() if outcome == "failed"} <= bad
+    assert bad.isdisjoint(number for number, outcome in loaded.settled.items() if outcome == "accepted")
+    model = {
+        json.loads(text)["externalId"]: number for number, text in enumerate(case.texts) if number not in bad
+    }
+    assert loaded.stored == model
+    assert all(loaded.settled[number] == "accepted" for number in model.values())
+
+
+def some(examples: int) -> settings:
+    return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@some(150)
+@given(cases(scripts()))
+def test_any_load_over_the_sandbox_ends_as_one_by_one(drawn: tuple[Case, list[str]]) -> None:
+    """Few keys, many versions, bad and oversize records, any batches, any script of faults that a record survives: stream, order of writes, ledger and failed file are those of the model."""
+    check_against_model(*drawn, run_load(drawn[0]))
+
+
+@some(50)
+@given(cases(harsh_scripts()))
+def test_when_tries_are_used_up_every_outcome_is_still_true(drawn: tuple[Case, list[str]]) -> None:
+    """Faults without end: good records may fail, but none is called accepted without being stored, none is blamed, and no older version is ever written after a newer one."""
+    check_outcomes(*drawn, run_load(drawn[0]))
+
+
+@some(8)
+@given(st.integers(0, 10_000))
 def test_chaos_never_puts_an_older_version_over_a_newer_one(seed: int) -> None:
-    """With a fault in every fifth request, many versions of few keys: the last stand, and each key's writes are in order."""
+    """With a fault in every fifth request, 800 versions of 50 keys at 8 at once: the last stand, each key's writes are in order, and nothing fails."""
     dice = random.Random(seed)
-    keys = [f"k{dice.randrange(50)}" for _ in range(800)]
-    texts = [make_text(key, number) for number, key in enumerate(keys)]
-    ordinal_of = digests(len(texts))
-    with running(Options(chaos=0.2, seed=seed, keep_writes=True)) as sandbox:
-        outcome, tally, books = asyncio.run(load(sandbox, texts, seed))
-        stored = sandbox.records("events")
-        writes = list(sandbox.traffic.writes)
-    assert outcome is Outcome.COMPLETE
-    assert tally.read == tally.accepted + tally.superseded + tally.failed == len(texts)
-    assert not books.failed, json.dumps([str(f.failure) for f in books.failed.values()])
-    last = {key: number for number, key in enumerate(keys)}
-    assert {key[1]: record["s", "c"]["value"] for key, record in stored.items()} == last
-    written: dict[str, int] = {}
-    for write in writes:
-        assert written.get(write.key, -1) <= ordinal_of[write.digest], (
-            "an older version lands after a newer one"
-        )
-        written[write.key] = ordinal_of[write.digest]
+    texts = [make_text(f"k{dice.randrange(50)}", number) for number in range(800)]
+    blocks = [texts[i : i + 60] for i in range(0, len(texts), 60)]
+    case = Case(blocks, batch_records=40, concurrency=8, chaos=0.2, visible_after=1.0, seed=seed)
+    check_against_model(case, ["good"] * len(texts), run_load(case))
+
+
+@pytest.mark.soak
+@some(5000)
+@given(cases(scripts()))
+def test_the_same_for_a_long_time(drawn: tuple[Case, list[str]]) -> None:
+    """The first law above, many more times."""
+    check_against_model(*drawn, run_load(drawn[0]))
+
+
+@pytest.mark.soak
+@some(5000)
+@given(cases(harsh_scripts()))
+def test_the_same_for_a_long_time_when_tries_are_used_up(drawn: tuple[Case, list[str]]) -> None:
+    """The second law above, many more times."""
+    check_outcomes(*drawn, run_load(drawn[0]))
