@@ -445,7 +445,7 @@ def test_reading_back_tells_same_missing_and_different() -> None:
         found = await client.compare(make_records("a", "b", "c"))
         assert found == {
             ("s", "a"): Same(),
-            ("s", "b"): Different(("c.value",)),
+            ("s", "b"): Different(("c.value",), [(7, 1)]),
             ("s", "c"): Missing(),
         }
         assert server.asked[0].target == "/api/v1/projects/p/streams/st/records/filter"

@@ -27,6 +27,7 @@ from cdf_upsert.core.framing import Frames, Place, Position, Unframed
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.querying import Query
 from cdf_upsert.core.record import Failed, Record
+from cdf_upsert.core.showing import Verbosity
 from cdf_upsert.core.verifying import LAG_SECONDS, Counts, Sample, difference
 from cdf_upsert.errors import LoaderError, RefusedError, UnavailableError, UsageError
 from cdf_upsert.journal.failures import line_of
@@ -537,7 +538,6 @@ def options(*inputs: str, **more: Any) -> VerifyOptions:
         "timeout": 5.0,
         "patience": 5.0,
         "json": False,
-        "quiet": False,
     }
     return VerifyOptions(**{**defaults, **more})
 
@@ -567,9 +567,27 @@ def test_what_is_found_can_be_repaired(stream: Any, capsys: pytest.CaptureFixtur
     lines = FILE.read_bytes().splitlines()
     frames = Frames("d", lines, [0] * 8, [1] * 8, 1, Position())
     stream(Checker(10_000_000).check(frames, 0).records)
-    assert run_verify(options(name, quiet=True)) == 0
+    assert run_verify(options(name, verbosity=Verbosity.QUIET)) == 0
     assert capsys.readouterr() == ("", "")
     assert not FILE.exists()
+
+
+def test_values_that_differ_are_told_on_demand(stream: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """With -v on the screen, never in the file; a long value is cut."""
+    stream([make_record(0, "a", 1), make_record(1, "b", 2, pad=9)])
+    name = write(
+        "a.ndjson", [make_record(0, "a", 1), make_record(1, "b", 3, pad=500), make_record(2, "c", 7)]
+    )
+    assert run_verify(options(name, verbosity=Verbosity.VERBOSE)) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        'a.ndjson, line 2, key s/b, is stored otherwise: c.value: stored 2, ours 3; c.pad: stored "xxxxxxxxx", '
+        f'ours "{"x" * 56}....'
+    )
+    assert said[1] == "3 records read: 1 same, 1 missing, 1 different."
+    [different, missing] = [json.loads(line)["error"] for line in FILE.read_bytes().splitlines()]
+    assert different["message"] == "what is stored differs in c.value, c.pad"
+    assert missing["message"] == "nothing is stored under this key"
 
 
 def test_what_comes_through_a_pipe_is_kept_for_the_second_reading(

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from cdf_upsert import __version__
+from cdf_upsert.core.wording import shown
 from cdf_upsert.errors import LoaderError
 
 COMMANDS = {
@@ -172,7 +173,7 @@ def _kept(error: Exception) -> str:
 
 def _say(message: str) -> None:
     with suppress(OSError):
-        sys.stderr.write(f"cdf-upsert: {message}\n")
+        sys.stderr.write(f"cdf-upsert: {shown(message)}\n")
 
 
 def _read_dotenv() -> None:

@@ -136,7 +136,7 @@ Verbose = Annotated[
     typer.Option(
         "--verbose",
         "-v",
-        help="Tell of each retry and wait.",
+        help="Tell of each retry and wait, and the values where something else is stored.",
         envvar="CDF_UPSERT_VERBOSE",
         show_envvar=False,
     ),
@@ -163,10 +163,18 @@ def showing(progress: Progress, log_format: LogFormat, *, quiet: bool, verbose: 
     Raises:
         UsageError: quiet and verbose at once.
     """
+    return Showing(progress, log_format, verbosity(quiet=quiet, verbose=verbose))
+
+
+def verbosity(*, quiet: bool, verbose: bool) -> Verbosity:
+    """How much is said.
+
+    Raises:
+        UsageError: quiet and verbose at once.
+    """
     if quiet and verbose:
         raise UsageError("--quiet and --verbose contradict each other: give one of them.")
-    verbosity = Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
-    return Showing(progress, log_format, verbosity)
+    return Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
 
 
 class TargetFlags(Struct, frozen=True):

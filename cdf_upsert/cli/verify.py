@@ -64,6 +64,16 @@ def verify(
     ] = 1800.0,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Tell the values that differ, not only the names of their properties.",
+            envvar="CDF_UPSERT_VERBOSE",
+            show_envvar=False,
+        ),
+    ] = False,
 ) -> None:
     """Compare what is stored with the last version of each key in the inputs.
 
@@ -85,7 +95,7 @@ def verify(
                 timeout=timeout,
                 patience=patience,
                 json=json,
-                quiet=quiet,
+                verbosity=o.verbosity(quiet=quiet, verbose=verbose),
             )
         )
     )

@@ -24,9 +24,10 @@ from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.reading import check_stream, input_names
 from cdf_upsert.cli.reporting import print_line
 from cdf_upsert.cli.wiring import Access, access, redacted
+from cdf_upsert.core.diagnosing import difference_diagnostic
 from cdf_upsert.core.framing import Format, Position
 from cdf_upsert.core.record import Failed
-from cdf_upsert.core.showing import next_line_at
+from cdf_upsert.core.showing import Verbosity, next_line_at
 from cdf_upsert.core.verifying import (
     Counts,
     Outcome,
@@ -58,7 +59,7 @@ class VerifyOptions(Struct, frozen=True):
     timeout: float
     patience: float
     json: bool
-    quiet: bool
+    verbosity: Verbosity = Verbosity.NORMAL
 
     def target_words(self) -> list[str]:
         """The words of the command line that name the target."""
@@ -185,7 +186,7 @@ class _Run:
                 versions=versions,
                 sample=sample,
                 ask=client.ask,
-                differ=self._differences.write,
+                differ=self._differ,
                 explain=self._explain,
                 progress=self._progress_lines(loop.time),
                 patience=options.patience,
@@ -206,6 +207,11 @@ class _Run:
                 raise
         return self._finished(verification.counts)
 
+    def _differ(self, failed: Failed) -> None:
+        self._differences.write(failed)
+        if failed.failure.detail and self._options.verbosity is Verbosity.VERBOSE:
+            self._output.line(difference_diagnostic(failed).message)
+
     def _interrupt(self, number: int, work: asyncio.Task[None]) -> None:
         self._signal = number
         work.cancel()
@@ -223,7 +229,7 @@ class _Run:
 
         def progress(compared: int, chosen: int) -> None:
             nonlocal due
-            if self._options.quiet or now() < due:
+            if self._options.verbosity is Verbosity.QUIET or now() < due:
                 return
             due = next_line_at(now(), started)
             self._output.line(f"{compared:,} of {count(chosen, 'key')} compared.")
@@ -234,7 +240,7 @@ class _Run:
         same = counts.is_same
         exit_code = 0 if same else 3
         self._report(counts, Outcome.SAME if same else Outcome.DIFFERENCES, "", exit_code)
-        if not (same and self._options.quiet):
+        if not (same and self._options.verbosity is Verbosity.QUIET):
             self._output.line(summary(counts))
         self._point_to_differences()
         return exit_code

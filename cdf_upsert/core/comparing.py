@@ -26,6 +26,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from cdf_upsert.core.wording import count
+
 
 class Same(Struct, frozen=True):
     """The stored record has exactly the state that was sent."""
@@ -36,9 +38,13 @@ class Missing(Struct, frozen=True):
 
 
 class Different(Struct, frozen=True):
-    """Another state is stored; `properties` are the names that differ, as `container.property`."""
+    """Another state is stored; `properties` are the names that differ, as `container.property`.
+
+    `values` are what is stored under each of them and what was sent, None where there is none.
+    """
 
     properties: Sequence[str]
+    values: Sequence[tuple[Any, Any]] = ()
 
 
 Comparison = Same | Missing | Different
@@ -108,7 +114,53 @@ def compare(
             for name, other in held.items()
             if name not in known and not _same_property(None, other, _member(types, name))
         ]
-    return Different(tuple(_names(different, [*ours, *theirs]))) if different else Same()
+    if not different:
+        return Same()
+    values = [
+        (theirs.get(where, _NOTHING).get(name), ours.get(where, _NOTHING).get(name))
+        for where, name in different
+    ]
+    return Different(tuple(_names(different, [*ours, *theirs])), values)
+
+
+def difference_told(found: Missing | Different) -> str:
+    """What was found, by the names of properties alone: their values are nobody else's business."""
+    if isinstance(found, Missing):
+        return "nothing is stored under this key"
+    return f"what is stored differs in {', '.join(found.properties)}"
+
+
+MOST_TOLD, LONGEST_TOLD = 10, 60
+"""Properties whose values are told, and characters of each value."""
+
+
+def values_told(found: Comparison) -> str:
+    """The values that differ, as `c.a: stored 1, ours 2; c.b: stored nothing, ours "x"`; empty without any.
+
+    For eyes only, when they were asked for: no file has them.
+    """
+    if not isinstance(found, Different):
+        return ""
+    pairs = list(zip(found.properties, found.values, strict=False))
+    parts = [
+        f"{name}: stored {_value_told(stored)}, ours {_value_told(our)}"
+        for name, (stored, our) in pairs[:MOST_TOLD]
+    ]
+    if rest := len(pairs) - len(parts):
+        parts.append(f"and {count(rest, 'other property', 'other properties')}")
+    return "; ".join(parts)
+
+
+def _value_told(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, str):
+        value = value[: LONGEST_TOLD + 1]
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "a value too deep to be told"
+    return text if len(text) <= LONGEST_TOLD else f"{text[: LONGEST_TOLD - 3]}..."
 
 
 def _ours(text: bytes) -> dict[_Container, dict[str, Any]]:

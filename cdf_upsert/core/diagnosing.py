@@ -1,5 +1,6 @@
 """What the log says of the events of a run."""
 
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 from msgspec import Struct
@@ -17,9 +18,10 @@ from cdf_upsert.core.events import (
     Settled,
     Waiting,
 )
+from cdf_upsert.core.record import Failed
 from cdf_upsert.core.showing import Verbosity
 from cdf_upsert.core.viewing import View, progress_line
-from cdf_upsert.core.wording import count, duration, size
+from cdf_upsert.core.wording import count, duration, input_name, place, size
 
 
 class Diagnostic(Struct, frozen=True):
@@ -31,13 +33,30 @@ class Diagnostic(Struct, frozen=True):
     level: str = "info"
 
 
-def diagnostic_of(event: Event, verbosity: Verbosity) -> Diagnostic | None:
-    """Return what the log says of an event; None when it says nothing."""
+def diagnostics_of(event: Event, verbosity: Verbosity) -> Sequence[Diagnostic]:
+    """Return what the log says of an event, a line each."""
     if isinstance(event, Notice):
-        if verbosity is Verbosity.QUIET:
-            return None
-        return Diagnostic("notice", event.message, {})
-    return _detail(event) if verbosity is Verbosity.VERBOSE else None
+        return [] if verbosity is Verbosity.QUIET else [Diagnostic("notice", event.message, {})]
+    if verbosity is not Verbosity.VERBOSE:
+        return []
+    if isinstance(event, Settled):
+        return [difference_diagnostic(failed) for failed in event.failed if failed.failure.detail]
+    detail = _detail(event)
+    return [] if detail is None else [detail]
+
+
+def difference_diagnostic(failed: Failed) -> Diagnostic:
+    """Return what is stored in place of a record, and what was sent, value by value."""
+    where, key, detail = failed.place, failed.key, failed.failure.detail
+    fields = {
+        "path": where.path,
+        "record": where.record,
+        "line": where.line,
+        "key": None if key is None else {"space": key[0], "externalId": key[1]},
+        "difference": detail,
+    }
+    told = place(where.path, where.record, where.line, key)
+    return Diagnostic("difference", f"{told}, is stored otherwise: {detail}.", fields)
 
 
 def _detail(event: Event) -> Diagnostic | None:
@@ -46,7 +65,7 @@ def _detail(event: Event) -> Diagnostic | None:
         case InputOpened(path, format_, nbytes):
             length = "" if nbytes is None else f", {size(nbytes)}"
             fields = {"path": path, "format": format_, "bytes": nbytes}
-            return Diagnostic("input", f"Reading {path} ({format_}{length}).", fields)
+            return Diagnostic("input", f"Reading {input_name(path)} ({format_}{length}).", fields)
         case BatchReplied(_, status, seconds, _, under_way, request_id):
             said = "No reply" if status is None else f"Reply {status}"
             message = f"{said} after {seconds:.3f} s"

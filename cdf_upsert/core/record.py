@@ -203,13 +203,17 @@ class FailureClass(StrEnum):
 
 
 class Failure(Struct, frozen=True):
-    """Why one record failed. `status`, `request_id` and `attempts` speak of the last try, if there was one."""
+    """Why one record failed. `status`, `request_id` and `attempts` speak of the last try, if there was one.
+
+    `detail` is for who asks for it on the screen: it may hold values, which no file takes over.
+    """
 
     kind: FailureClass
     message: str
     status: int | None = None
     request_id: str | None = None
     attempts: int = 0
+    detail: str = ""
 
 
 class Failed(Struct, frozen=True):

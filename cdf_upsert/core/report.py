@@ -11,7 +11,7 @@ from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.grouping import FailureGroup
 from cdf_upsert.core.record import FailureClass
 from cdf_upsert.core.tally import Tally
-from cdf_upsert.core.wording import utf8
+from cdf_upsert.core.wording import shown
 
 SCHEMA = "cdf-upsert/report/1"
 
@@ -169,10 +169,10 @@ def make_report(tally: Tally, facts: RunFacts) -> Report:
         finished=iso(facts.finished),
         duration_seconds=round(tally.seconds, 3),
         outcome=outcome,
-        reason=utf8(reason),
+        reason=shown(reason),
         exit_code=exit_code(outcome, facts.signal),
         inputs=[
-            InputReport(utf8(source.path), source.format, source.records, source.nbytes)
+            InputReport(shown(source.path), source.format, source.records, source.nbytes)
             for source in tally.inputs
         ],
         records=RecordCounts(
@@ -192,7 +192,7 @@ def make_report(tally: Tally, facts: RunFacts) -> Report:
             waited_seconds={reason: round(seconds, 3) for reason, seconds in tally.waited.items()},
         ),
         failures=[_failure(group) for group in tally.groups.most_common()],
-        failed_file=None if facts.failed_file is None else utf8(facts.failed_file),
+        failed_file=None if facts.failed_file is None else shown(facts.failed_file),
     )
 
 
@@ -215,6 +215,6 @@ def _latency(tally: Tally, percent: int) -> float | None:
 def _failure(group: FailureGroup) -> FailureReport:
     example = None
     if group.place is not None:
-        key = None if group.key is None else KeyReport(*map(utf8, group.key))
-        example = ExampleReport(utf8(group.place.path), group.place.record, group.place.line, key)
-    return FailureReport(group.kind, group.status, utf8(group.message), group.count, example)
+        key = None if group.key is None else KeyReport(*map(shown, group.key))
+        example = ExampleReport(shown(group.place.path), group.place.record, group.place.line, key)
+    return FailureReport(group.kind, group.status, shown(group.message), group.count, example)

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.report import FailureReport, Report
-from cdf_upsert.core.wording import count, duration, one_line, rate, size
+from cdf_upsert.core.wording import count, duration, one_line, place, rate, size
 
 MOST_TOLD = 10
 """So many groups of failures are told; the report holds them all."""
@@ -72,16 +72,12 @@ def why(failure: FailureReport) -> str:
 
 
 def example(failure: FailureReport) -> str:
-    """Return where to look at an example, as `a.ndjson line 12, key weather/EWR-3`; empty without one."""
+    """Return where to look at an example, as `a.ndjson, line 12, key weather/EWR-3`; empty without one."""
     where = failure.example
     if where is None:
         return ""
-    text = (
-        f"{where.path} line {where.line}" if where.line is not None else f"{where.path} record {where.record}"
-    )
-    if where.key is not None:
-        text += f", key {where.key.space}/{where.key.external_id}"
-    return one_line(text)
+    key = None if where.key is None else (where.key.space, where.key.external_id)
+    return place(where.path, where.record, where.line, key)
 
 
 def message(failure: FailureReport) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cdf_upsert.core.planning import SLOW_REQUEST, Forecast, Plan
-from cdf_upsert.core.wording import count, duration, one_line, size, utf8
+from cdf_upsert.core.wording import count, duration, one_line, shown, size
 
 SCHEMA = "cdf-upsert/plan/1"
 
@@ -36,7 +36,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "stream": plan.stream,
-        "template": utf8(plan.template),
+        "template": shown(plan.template),
         "records": {"read": plan.read, "failed": plan.failed, "toSend": work.records},
         "keys": {"distinct": plan.survey.distinct_keys, "exact": plan.survey.keys_are_exact},
         "requests": work.requests,

@@ -8,12 +8,12 @@ from typing import Any, assert_never
 import msgspec
 from msgspec import Struct
 
-from cdf_upsert.core.comparing import Comparison, Different, Missing, Same
+from cdf_upsert.core.comparing import Comparison, Different, Missing, Same, difference_told, values_told
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.querying import Findings
 from cdf_upsert.core.record import Failed, Failure, FailureClass, Record
 from cdf_upsert.core.traffic import Signal
-from cdf_upsert.core.wording import count, one_line, utf8
+from cdf_upsert.core.wording import count, one_line, shown
 
 SCHEMA = "cdf-upsert/verify/1"
 
@@ -141,10 +141,8 @@ def difference(record: Record, found: Comparison | NoAnswer) -> Failed | None:
     match found:
         case Same():
             return None
-        case Missing():
-            failure = Failure(FailureClass.UNKNOWN, "nothing is stored under this key")
-        case Different(properties):
-            failure = Failure(FailureClass.UNKNOWN, f"what is stored differs in {', '.join(properties)}")
+        case Missing() | Different():
+            failure = Failure(FailureClass.UNKNOWN, difference_told(found), detail=values_told(found))
         case NoAnswer(message, status, request_id):
             failure = Failure(FailureClass.UNKNOWN, f"it cannot be read back: {message}", status, request_id)
         case _:
@@ -267,7 +265,7 @@ def make_report(
         outcome,
         reason,
         exit_code,
-        [utf8(name) for name in inputs],
+        [shown(name) for name in inputs],
         _Records(
             counts.read,
             counts.invalid,
@@ -279,7 +277,7 @@ def make_report(
             counts.unanswered,
         ),
         _Requests(counts.requests, counts.throttled),
-        None if differences_file is None else utf8(differences_file),
+        None if differences_file is None else shown(differences_file),
     )
 
 

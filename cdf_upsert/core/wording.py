@@ -3,9 +3,9 @@
 import re
 
 
-def count(number: int, noun: str) -> str:
-    """Return `1 record`, `1,003 records`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def count(number: int, noun: str, nouns: str | None = None) -> str:
+    """Return `1 record`, `1,003 records`; `nouns` is the plural that has more than an s."""
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def size(nbytes: float) -> str:
@@ -43,9 +43,25 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}/s" if per_second >= 9.95 or not per_second else f"{per_second:.1f}/s"
 
 
-def utf8(text: str) -> str:
-    """Return `text` fit for JSON: names of files may hold bytes that are not UTF-8."""
-    return text.encode(errors="replace").decode()
+def shown(text: str) -> str:
+    r"""Return `text` fit to be written: a byte in the name of a file that is not UTF-8 is told as `\xff`."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:  # Half a pair that comes from elsewhere.
+        return text.encode(errors="backslashreplace").decode()
+
+
+def input_name(path: str) -> str:
+    """Return how an input is told: its path, or `standard input`."""
+    return "standard input" if path == "-" else shown(path)
+
+
+def place(path: str, record: int, line: int | None, key: tuple[str, str] | None) -> str:
+    """Return where a record stands, as `a.ndjson, line 12, key weather/EWR-3`, on one line."""
+    text = f"{input_name(path)}, " + (f"record {record}" if line is None else f"line {line}")
+    return one_line(shown(text if key is None else f"{text}, key {key[0]}/{key[1]}"))
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")

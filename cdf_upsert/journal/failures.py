@@ -12,8 +12,8 @@ import msgspec
 
 from cdf_upsert.core.framing import Place
 from cdf_upsert.core.record import Failed, FailureClass
+from cdf_upsert.core.wording import shown
 from cdf_upsert.errors import UsageError
-from cdf_upsert.journal.identity import shown
 
 _encode = msgspec.json.Encoder().encode
 _step_over = msgspec.json.Decoder(msgspec.Raw).decode

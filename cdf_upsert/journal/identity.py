@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from cdf_upsert.core.wording import shown
 from cdf_upsert.errors import UsageError
 
 ROOT = ".cdf-upsert"
@@ -79,11 +80,6 @@ def default_directory(identity: Identity, now: datetime, dice: int) -> Path:
     if not identity.streamed:
         return Path(ROOT, f"{identity.stream}-{identity.digest}")
     return Path(ROOT, f"{identity.stream}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{dice % 0x10000:04x}")
-
-
-def shown(path: str) -> str:
-    """A path as text that can be written: names of files may hold bytes that are not UTF-8."""
-    return path if path.isascii() else path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _identify_input(path: str) -> InputIdentity:

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from cdf_upsert.core import events
 from cdf_upsert.core.checking import Checker
+from cdf_upsert.core.comparing import difference_told, values_told
 from cdf_upsert.core.interpret import NoReply, Reason, Reply, Said, Verdict, interpret
 from cdf_upsert.core.isolating import Hunt, halves, take_apart
 from cdf_upsert.core.ordering import Ordering
@@ -430,10 +431,11 @@ class Engine:
                 record,
                 Failure(
                     otherwise,
-                    _with_difference(said.message, what),
+                    _with_difference(said.message, difference_told(what)),
                     said.status,
                     said.request_id,
                     batch.tries.all,
+                    values_told(what),
                 ),
             )
             for record, what in found.other

@@ -6,7 +6,6 @@ up again for a few seconds before that is believed.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import assert_never
 
 from msgspec import Struct, field
 
@@ -23,10 +22,10 @@ Compare = Callable[[Sequence[Record]], Awaitable[dict[Key, Comparison] | None]]
 
 
 class Lookup(Struct):
-    """Every record in one place: stored as ours, stored otherwise (and how), or no answer came."""
+    """Every record in one place: stored as ours, stored otherwise (and what was found), or no answer came."""
 
     same: list[Record] = field(default_factory=list)
-    other: list[tuple[Record, str]] = field(default_factory=list)
+    other: list[tuple[Record, Missing | Different]] = field(default_factory=list)
     unanswered: list[Record] = field(default_factory=list)
 
 
@@ -40,30 +39,23 @@ async def look_up(compare: Compare, records: Sequence[Record]) -> Lookup:
 
 async def _look_up_some(compare: Compare, records: Sequence[Record], found: Lookup) -> None:
     left = list(records)
-    last: dict[Key, Comparison] | None = None
+    others: dict[Key, Missing | Different] | None = None
     for pause in PAUSES:
         await asyncio.sleep(pause)
         answer = await compare(left)
         if answer is None:
             continue
-        last = answer
-        found.same += [record for record in left if isinstance(answer.get(record.key), Same)]
-        left = [record for record in left if not isinstance(answer.get(record.key), Same)]
+        others = {}
+        for record in left:
+            match answer.get(record.key, Missing()):
+                case Same():
+                    found.same.append(record)
+                case other:
+                    others[record.key] = other
+        left = [record for record in left if record.key in others]
         if not left:
             return
-    if last is None:
+    if others is None:
         found.unanswered += left
         return
-    found.other += [(record, _told(last.get(record.key, Missing()))) for record in left]
-
-
-def _told(comparison: Comparison) -> str:
-    match comparison:
-        case Missing():
-            return "nothing is stored under this key"
-        case Different(properties):
-            return "what is stored differs in " + ", ".join(properties)
-        case Same():
-            return "what is stored is the same"
-        case _:
-            assert_never(comparison)
+    found.other += [(record, others[record.key]) for record in left]

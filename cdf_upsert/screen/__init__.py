@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TextIO, assert_never
 import msgspec
 
 from cdf_upsert.core import telling
-from cdf_upsert.core.diagnosing import Diagnostic, diagnostic_of, progress_diagnostic
+from cdf_upsert.core.diagnosing import Diagnostic, diagnostics_of, progress_diagnostic
 from cdf_upsert.core.events import Event, Outcome
 from cdf_upsert.core.report import Report, iso
 from cdf_upsert.core.showing import LogFormat, Progress, Showing, Verbosity, form_of, next_line_at
 from cdf_upsert.core.tally import Tally
 from cdf_upsert.core.viewing import View, view_of
-from cdf_upsert.core.wording import one_line, utf8
+from cdf_upsert.core.wording import one_line, shown
 from cdf_upsert.screen.output import Output
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ class Screen:
 
     def hear(self, event: Event) -> None:
         """Tell what the log has to say of an event."""
-        diagnostic = diagnostic_of(event, self._showing.verbosity)
-        if diagnostic is not None:
+        for diagnostic in diagnostics_of(event, self._showing.verbosity):
             self.say(diagnostic)
 
     def tick(self, now: float) -> None:
@@ -162,7 +161,7 @@ def log_line(diagnostic: Diagnostic, log_format: LogFormat, at: datetime) -> str
         case LogFormat.JSON:
             head = {"time": iso(at), "level": diagnostic.level, "event": diagnostic.name}
             entry = head | {"message": diagnostic.message} | diagnostic.fields
-            fit = {name: utf8(value) if isinstance(value, str) else value for name, value in entry.items()}
+            fit = {name: shown(value) if isinstance(value, str) else value for name, value in entry.items()}
             return msgspec.json.encode(fit).decode()
         case _:
             assert_never(log_format)

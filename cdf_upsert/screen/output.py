@@ -3,6 +3,8 @@
 import os
 from typing import TextIO
 
+from cdf_upsert.core.wording import shown
+
 
 class Output:
     """Writes to `stream` until that fails, and is silent from then on; None stands for a closed stream.
@@ -42,7 +44,7 @@ class Output:
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
-                self.write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
+                self.write(shown(text).encode(self.encoding, "backslashreplace").decode(self.encoding))
             except BlockingIOError:
                 pass  # A full pipe that does not wait: a line is lost, the load goes on.
             except (OSError, ValueError):

@@ -98,7 +98,7 @@ def test_a_broken_line_costs_one_record(alone: Workdir) -> None:
         )
         assert said in error["message"], name
         assert content[source["offset"] :][: source["length"]] == line, name
-    done.says("for example a.ndjson line 2")
+    done.says("for example a.ndjson, line 2")
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_the_report_is_what_scripts_rely_on(alone: Workdir) -> None:
         kinds = [failure["class"] for failure in report["failures"]]
         assert sorted(kinds) == ["invalid", "rejected", "unreadable", "unreadable"]
         done.says(
-            "5 accepted, 4 failed of 9 records", "Failed: run/failed.ndjson", "a.ndjson line 3, key s/wrong"
+            "5 accepted, 4 failed of 9 records", "Failed: run/failed.ndjson", "a.ndjson, line 3, key s/wrong"
         )
 
 

@@ -11,7 +11,22 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cdf_upsert.core.comparing import Different, Same, compare
+from cdf_upsert.core.comparing import (
+    LONGEST_TOLD,
+    MOST_TOLD,
+    Different,
+    Missing,
+    Same,
+    difference_told,
+    values_told,
+)
+from cdf_upsert.core.comparing import compare as compare_values
+
+
+def compare(*what: Any) -> Same | Different:
+    """Compare, and leave the values out."""
+    found = compare_values(*what)
+    return Different(found.properties) if isinstance(found, Different) else found
 
 
 def record(properties: str, container: str = "c", space: str = "s") -> bytes:
@@ -383,3 +398,52 @@ def test_a_property_that_one_side_lacks_is_named(
     name = data.draw(st.sampled_from(sorted(properties)))
     ours, theirs = remove(properties, name)
     assert compare(sent(ours), read(theirs), types_of(properties)) == Different((f"c.{name}",))
+
+
+def test_what_differs_is_told_by_names_alone() -> None:
+    """Values are data, and a message goes into files and reports."""
+    found = compare_values(record('{"p":"secret","q":1}'), stored({"p": "other", "r": 2}))
+    assert isinstance(found, Different)
+    assert difference_told(found) == "what is stored differs in c.p, c.q, c.r"
+    assert difference_told(Missing()) == "nothing is stored under this key"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told"),
+    [
+        ("1", 2, "c.p: stored 2, ours 1"),
+        ('"a\\n\u00e9"', "b", r'c.p: stored "b", ours "a\n\u00e9"'.replace(r"\u00e9", "\u00e9")),
+        ('{"a":[1,null]}', {"a": []}, 'c.p: stored {"a": []}, ours {"a": [1, null]}'),
+        ("123456789012345678901234567890", 1, "c.p: stored 1, ours 123456789012345678901234567890"),
+        ("null", False, "c.p: stored false, ours nothing"),
+        ("true", None, "c.p: stored nothing, ours true"),
+        ('"' + "x" * 58 + '"', 0, 'c.p: stored 0, ours "' + "x" * 58 + '"'),
+        ('"' + "x" * 59 + '"', 0, 'c.p: stored 0, ours "' + "x" * 56 + "..."),
+        ('"' + "x" * 100_000 + '"', 0, 'c.p: stored 0, ours "' + "x" * 56 + "..."),
+    ],
+)
+def test_values_are_told_on_demand(ours: str, theirs: object, told: str) -> None:
+    """What is stored and what is ours, as JSON, and never more than a part of a long value."""
+    found = compare_values(record(f'{{"p":{ours}}}'), stored({} if theirs is None else {"p": theirs}))
+    assert values_told(found) == told
+
+
+def test_only_so_many_values_are_told() -> None:
+    """However many properties differ, and however long they are, it is a line or two."""
+    names = [f"p{i:03}" for i in range(100)]
+    found = compare_values(record("{}"), stored(dict.fromkeys(names, "x" * 1000)))
+    told = values_told(found)
+    assert told.startswith("c.p000: stored ")
+    assert told.endswith('c.p009: stored "' + "x" * 56 + "..., ours nothing; and 90 other properties")
+    assert len(told) < MOST_TOLD * (2 * LONGEST_TOLD + 40)
+    one_more = compare_values(record("{}"), stored(dict.fromkeys(names[: MOST_TOLD + 1], 1)))
+    assert values_told(one_more).endswith("; and 1 other property")
+    assert values_told(Missing()) == values_told(Same()) == ""
+
+
+def test_a_value_that_is_too_deep_is_not_told() -> None:
+    """Nothing fails over it."""
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    assert values_told(Different(("c.p",), [(deep, 1)])) == "c.p: stored a value too deep to be told, ours 1"

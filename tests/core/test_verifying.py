@@ -112,12 +112,21 @@ def test_only_what_is_not_the_same_is_a_difference() -> None:
     assert difference(record, Same()) is None
     told = [
         difference(record, each)
-        for each in (Missing(), Different(("c.p", "c.q")), NoAnswer("no such container", 400, "r-1"))
+        for each in (
+            Missing(),
+            Different(("c.p", "c.q"), [(1, 2), (3, 4)]),
+            NoAnswer("no such container", 400, "r-1"),
+        )
     ]
     assert [failed.failure.message for failed in told if failed] == [
         "nothing is stored under this key",
         "what is stored differs in c.p, c.q",
         "it cannot be read back: no such container",
+    ]
+    assert [failed.failure.detail for failed in told if failed] == [
+        "",
+        "c.p: stored 1, ours 2; c.q: stored 3, ours 4",
+        "",
     ]
     for failed in told:
         assert failed is not None

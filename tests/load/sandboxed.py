@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from cdf_upsert.client import Client
+from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.events import Ended, Outcome
 from cdf_upsert.core.pacing import Pacing, Policy
 from cdf_upsert.core.packing import Packer
-from cdf_upsert.core.record import Checker
+from cdf_upsert.core.record import Failed
 from cdf_upsert.core.stopping import Stopping, StoppingPolicy
 from cdf_upsert.core.tally import Tally
 from cdf_upsert.journal import Journal
@@ -141,7 +142,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load left behind. `settled` has the outcome of each record by its number, from 0.
+    """What a load left behind. `settled` and `failed` have the outcome of each record by its number, from 0.
 
     `stored` has the value under each external id, `written` the values under each in the order of writing.
     """
@@ -149,6 +150,7 @@ class Loaded:
     ending: Ending
     tally: Tally
     settled: dict[int, str]
+    failed: dict[int, Failed]
     failed_lines: list[bytes]
     again: int
     stored: dict[str, int]
@@ -194,7 +196,15 @@ async def _run(case: Case, directory: Path) -> Loaded:
             again = journal.standing.again
         stored = {key[1]: one["s", "c"]["value"] for key, one in service.world.records(STREAM).items()}
         return Loaded(
-            ending, tally, books.settled, lines, again, stored, _written(case, service), service.traffic
+            ending,
+            tally,
+            books.settled,
+            books.failed,
+            lines,
+            again,
+            stored,
+            _written(case, service),
+            service.traffic,
         )
 
 

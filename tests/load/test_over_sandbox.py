@@ -246,6 +246,21 @@ def test_chaos_never_puts_an_older_version_over_a_newer_one(seed: int) -> None:
     check_against_model(case, ["good"] * len(texts), run_load(case))
 
 
+def test_a_conflict_to_the_end_tells_names_in_files_and_keeps_values_for_eyes() -> None:
+    """409 for every try, and something else is stored: `conflict`, by what was read back; its message names properties, the values are apart, for -v alone."""
+    never = Partial(on=("upsert",), first=2, code=409, of=1.0)
+    blocks = [[make_text("k", 1)], [make_text("k", 2, pad=5), make_text("new", 3)]]
+    loaded = run_load(Case(blocks, pauses=[0.0, 10.0], faults=[never]))
+    assert loaded.settled == {0: "accepted", 1: "failed", 2: "failed"}
+    told = [json.loads(line)["error"] for line in loaded.failed_lines]
+    assert [error["class"] for error in told] == ["conflict", "conflict"]
+    assert told[0]["message"].endswith("; what is stored differs in c.value, c.pad")
+    assert told[1]["message"].endswith("; nothing is stored under this key")
+    details = [failed.failure.detail for failed in loaded.failed.values()]
+    assert details == ['c.value: stored 1, ours 2; c.pad: stored nothing, ours "xxxxx"', ""]
+    assert not any(b"stored 1" in line for line in loaded.failed_lines)
+
+
 @pytest.mark.soak
 @some(5000)
 @given(cases(scripts()))
