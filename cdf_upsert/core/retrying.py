@@ -11,6 +11,9 @@ has accepted any record since the try before:
     conflict        4                  always; then the service is asked what is stored
     unclear         4                  always, but a gateway's answer only while the service is alive;
                                        then the service is asked what is stored
+
+Whatever the last try ended in: records that some try may have stored are not called failed before the service was
+asked, or an older version, which would then have its turn, could land over them.
 """
 
 from typing import Protocol, assert_never
@@ -34,22 +37,30 @@ class Dice(Protocol):
 
 
 class Tries(Struct, frozen=True):
-    """What a batch has behind it: all its tries, those that count by reason, and those in a row that wait longer."""
+    """What a batch has behind it: all its tries, those that count by reason, and those in a row that wait longer.
+
+    `unclear`: after some try nobody said whether the records are stored.
+    """
 
     all: int = 0
     counted: dict[Reason, int] = field(default_factory=dict)
     in_row: int = 0
+    unclear: bool = False
 
     def started(self) -> "Tries":
         """One more try has begun."""
         return replace(self, all=self.all + 1)
 
-    def again(self, reason: Reason, *, counts: bool) -> "Tries":
+    def again(self, reason: Reason, *, counts: bool, unclear: bool) -> "Tries":
         """One more try has ended in `reason`."""
         counted = self.counted
         if counts:
             counted = {**counted, reason: counted.get(reason, 0) + 1}
-        return replace(self, counted=counted, in_row=self.in_row + 1)
+        return replace(self, counted=counted, in_row=self.in_row + 1, unclear=self.unclear or unclear)
+
+    def afresh(self) -> "Tries":
+        """The same records in other company: their tries are counted anew, but what is unclear stays so."""
+        return Tries(unclear=self.unclear)
 
 
 class TryAgain(Struct, frozen=True):
@@ -95,26 +106,26 @@ def after(
         retry_after: how many seconds the service asked to wait.
         dice: for full jitter.
     """
-    end: AskStored | FailAs
     match reason:
         case Reason.THROTTLED | Reason.UNREACHABLE:
-            now = tries.again(reason, counts=False)
+            now = tries.again(reason, counts=False, unclear=False)
             return TryAgain(backoff(now.in_row, retry_after, dice), now)
         case Reason.UNAVAILABLE:
-            most, counts, end = 8, named or alive, FailAs(FailureClass.UNAVAILABLE)
+            most, counts, kind = 8, named or alive, FailureClass.UNAVAILABLE
         case Reason.BROKEN:
-            most, counts = 3, True
-            end = FailAs(FailureClass.UNAVAILABLE) if named else AskStored(FailureClass.UNAVAILABLE)
+            most, counts, kind = 3, True, FailureClass.UNAVAILABLE
         case Reason.CONFLICT:
-            most, counts, end = 4, True, AskStored(FailureClass.CONFLICT)
+            most, counts, kind = 4, True, FailureClass.CONFLICT
         case Reason.UNKNOWN:
-            most, counts, end = 4, named or alive or not answered, AskStored(FailureClass.UNKNOWN)
+            most, counts, kind = 4, named or alive or not answered, FailureClass.UNKNOWN
         case _:
             assert_never(reason)
-    now = tries.again(reason, counts=counts)
-    if now.counted.get(reason, 0) >= most:
-        return end
-    return TryAgain(backoff(now.in_row, retry_after, dice), now)
+    now = tries.again(reason, counts=counts, unclear=reason is Reason.UNKNOWN or not named)
+    if now.counted.get(reason, 0) < most:
+        return TryAgain(backoff(now.in_row, retry_after, dice), now)
+    if now.unclear or kind is FailureClass.CONFLICT:
+        return AskStored(kind)
+    return FailAs(kind)
 
 
 def backoff(in_row: int, retry_after: float | None, dice: Dice) -> float:

@@ -398,7 +398,12 @@ class Engine:
         made = []
         for part in parts:
             new = Batch(
-                part.records, body_bytes(part.records), hunt=batch.hunt, named=part.named, alone=part.alone
+                part.records,
+                body_bytes(part.records),
+                tries=batch.tries.afresh(),
+                hunt=batch.hunt,
+                named=part.named,
+                alone=part.alone,
             )
             self._number(new)
             self._again(new, now)

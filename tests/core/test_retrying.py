@@ -51,7 +51,7 @@ def course(reason: Reason, tries: int = 100, **facts: Any) -> tuple[int, Next]:
     ("reason", "facts", "tries", "end"),
     [
         (Reason.UNAVAILABLE, {}, 8, FailAs(FailureClass.UNAVAILABLE)),
-        (Reason.UNAVAILABLE, {"named": False}, 8, FailAs(FailureClass.UNAVAILABLE)),
+        (Reason.UNAVAILABLE, {"named": False}, 8, AskStored(FailureClass.UNAVAILABLE)),
         (Reason.BROKEN, {}, 3, FailAs(FailureClass.UNAVAILABLE)),
         (Reason.BROKEN, {"named": False}, 3, AskStored(FailureClass.UNAVAILABLE)),
         (Reason.CONFLICT, {}, 4, AskStored(FailureClass.CONFLICT)),
@@ -67,6 +67,46 @@ def course(reason: Reason, tries: int = 100, **facts: Any) -> tuple[int, Next]:
 def test_tries_end(reason: Reason, facts: dict[str, Any], tries: int, end: Next) -> None:
     """A record that the service does not take after so many tries fails, or what is stored is asked."""
     assert course(reason, **facts) == (tries, end)
+
+
+UNCLEAR = [
+    (Reason.UNKNOWN, True),
+    (Reason.UNKNOWN, False),
+    (Reason.BROKEN, False),
+    (Reason.UNAVAILABLE, False),
+    (Reason.CONFLICT, False),
+]
+"""Why a record is tried again, and whether a reply named it, where nobody said whether it is stored."""
+
+
+@pytest.mark.parametrize("reason", [Reason.BROKEN, Reason.UNAVAILABLE])
+@pytest.mark.parametrize(("before", "named"), UNCLEAR)
+def test_what_may_be_stored_never_fails_unasked(before: Reason, named: bool, reason: Reason) -> None:
+    """After one try without a word on the record, the end of other tries is to ask what is stored, also in another batch."""
+    facts: dict[str, Any] = {"answered": True, "alive": False, "retry_after": None, "dice": Longest()}
+    first = after(before, Tries().started(), named=named, **facts)
+    assert isinstance(first, TryAgain)
+    for tries in (first.tries, first.tries.afresh()):
+        step: Next = TryAgain(0, tries)
+        while isinstance(step, TryAgain):
+            step = after(reason, step.tries.started(), named=True, **facts)
+        assert step == AskStored(FailureClass.UNAVAILABLE)
+
+
+@pytest.mark.parametrize("before", [Reason.THROTTLED, Reason.UNREACHABLE])
+def test_what_is_surely_not_stored_fails_unasked(before: Reason) -> None:
+    """Neither a 429 nor a connection that did not come about stores anything."""
+    facts: dict[str, Any] = {"answered": True, "alive": False, "retry_after": None, "dice": Longest()}
+    step = after(before, Tries().started(), named=False, **facts)
+    while isinstance(step, TryAgain):
+        step = after(Reason.BROKEN, step.tries.started(), named=True, **facts)
+    assert step == FailAs(FailureClass.UNAVAILABLE)
+
+
+def test_in_other_company_tries_are_counted_anew() -> None:
+    """A batch that is taken apart may have suffered for one of its records; what was clear stays clear."""
+    tries = Tries().started().again(Reason.BROKEN, counts=True, unclear=False)
+    assert tries.afresh() == Tries()
 
 
 @pytest.mark.parametrize(

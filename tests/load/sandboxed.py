@@ -259,6 +259,7 @@ async def _served(case: Case, path: Path) -> AsyncIterator[Service]:
         try:
             yield service
         finally:
+            await asyncio.sleep(10.0)  # Replies that nobody waits for any more are still on their way.
             server.should_exit = True
             await serving
             await asyncio.sleep(0.1)  # Connections are let go of in the next rounds.

@@ -246,6 +246,18 @@ def test_chaos_never_puts_an_older_version_over_a_newer_one(seed: int) -> None:
     check_against_model(case, ["good"] * len(texts), run_load(case))
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_a_version_that_may_be_stored_is_looked_up_before_an_older_one_goes(split: bool) -> None:
+    """A lost reply, then refusals that name the record, to the end: it stands, so the older version is not sent over it."""
+    faults: list[Fault] = [Lost(on=("upsert",), requests=(1,))]
+    if split:
+        faults.append(Answer(on=("upsert",), requests=(2,), status=413))
+    faults.append(Partial(on=("upsert",), first=2 + split, code=500, of=1.0))
+    loaded = run_load(Case([[make_text("k", 0), make_text("k", 1), make_text("other", 2)]], faults=faults))
+    assert loaded.written["k"] == [1]
+    assert loaded.settled == {0: "superseded", 1: "accepted", 2: "accepted"}
+
+
 def test_a_conflict_to_the_end_tells_names_in_files_and_keeps_values_for_eyes() -> None:
     """409 for every try, and something else is stored: `conflict`, by what was read back; its message names properties, the values are apart, for -v alone."""
     never = Partial(on=("upsert",), first=2, code=409, of=1.0)
