@@ -5,10 +5,11 @@ import random
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, given, note, reject, settings
 from hypothesis import strategies as st
 
 from cdf_upsert.core.events import Outcome
+from cdf_upsert.errors import RefusedError
 from cdf_upsert.sandbox.faults import Answer, Cut, Delay, Expire, Fault, Lost, Partial, Throttle, Trickle
 from tests.load.sandboxed import Case, Loaded, run_load
 from tests.records import make_text
@@ -243,7 +244,11 @@ def test_chaos_never_puts_an_older_version_over_a_newer_one(seed: int) -> None:
     texts = [make_text(f"k{dice.randrange(50)}", number) for number in range(800)]
     blocks = [texts[i : i + 60] for i in range(0, len(texts), 60)]
     case = Case(blocks, batch_records=40, concurrency=8, chaos=0.2, visible_after=1.0, seed=seed)
-    check_against_model(case, ["good"] * len(texts), run_load(case))
+    try:
+        loaded = run_load(case)
+    except RefusedError:
+        reject()  # By chance a token and the one after it ended early, which rightly ends the run.
+    check_against_model(case, ["good"] * len(texts), loaded)
 
 
 @pytest.mark.parametrize("split", [False, True])
