@@ -1,7 +1,7 @@
 """How a batch that was refused as a whole is taken apart until each bad record stands alone.
 
     the reply named a few of the records     each of them alone, and the rest together
-    nothing accepted in three splits         three singles, to learn cheaply that everything is bad
+    nothing accepted in five splits          three singles, to learn cheaply that everything is bad
     nothing but refused singles              all singles
     otherwise                                halves
 
@@ -17,6 +17,8 @@ from cdf_upsert.core.record import Record
 
 MOST_NAMED = 4
 ENOUGH = 3
+FRUITLESS = 5
+"""Splits without an accepted part after which all may be bad; two bad records that are far apart cost three."""
 
 
 class Hunt(Struct):
@@ -45,7 +47,7 @@ def take_apart(records: Sequence[Record], named: Sequence[Record], hunt: Hunt) -
         return [*(Part([record], named=True) for record in named), Part(rest)]
     if hunt.accepted == 0 and hunt.refused >= ENOUGH:
         return [Part(records, alone=True)]
-    if hunt.accepted == 0 and hunt.refused == 0 and hunt.splits == ENOUGH and len(records) > 2 * ENOUGH:
+    if hunt.accepted == 0 and hunt.refused == 0 and hunt.splits == FRUITLESS and len(records) > 2 * ENOUGH:
         return [*(Part([record]) for record in records[:ENOUGH]), Part(records[ENOUGH:])]
     return halves(records)
 

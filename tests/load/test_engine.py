@@ -1,6 +1,7 @@
 """The engine against a scripted service, on virtual time."""
 
 import asyncio
+from math import log2
 
 import pytest
 
@@ -23,14 +24,15 @@ def test_good_records_go_in_full_batches() -> None:
     assert [e.records for e in done.events if isinstance(e, BatchSent)] == [1000, 1000, 500]
 
 
-def test_twenty_bad_records_among_ten_thousand_cost_only_themselves() -> None:
+@pytest.mark.parametrize("concurrency", [1, 4, 8, None])
+def test_twenty_bad_records_among_ten_thousand_cost_only_themselves(concurrency: int | None) -> None:
     """20 bad among 10,000, with an answer that names none: exactly 20 fail, in at most about 20·2·log2(1000) requests."""
     bad = {i * 487 + 13 for i in range(20)}
     source = input_of(*((str(i), -1 if i in bad else i) for i in range(10_000)))
-    done = run(run_engine([source], Service()))
+    done = run(run_engine([source], Service(), concurrency=concurrency))
     assert set(done.books.failed) == bad
     assert done.tally.accepted == 9980
-    assert done.service.requests <= 10 + 400
+    assert done.service.requests <= 20 * 2 * log2(1000)
     assert {f.failure.kind for f in done.books.failed.values()} == {"rejected"}
 
 
