@@ -6,7 +6,6 @@ import random
 import secrets
 import shlex
 import signal
-import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -34,7 +33,6 @@ from cdf_upsert.core.verifying import (
     Sample,
     make_report,
     may_not_read,
-    parse_sample,
     summary,
 )
 from cdf_upsert.core.wording import count
@@ -54,7 +52,7 @@ class VerifyOptions(Struct, frozen=True):
     target: TargetFlags
     sandbox: bool
     format: Format | None
-    sample: str | None
+    sample: Sample | None
     differences: Path | None
     timeout: float
     patience: float
@@ -79,7 +77,6 @@ def run_verify(options: VerifyOptions) -> int:
             answer, or there is no room for what is kept meanwhile.
     """
     check_stream(options.stream)
-    sample = _sample(options.sample)
     names = input_names(options.inputs)
     sources = [open_input(name, options.format) for name in names]
     path = options.differences or Path(".cdf-upsert", f"{options.stream}-differences.ndjson")
@@ -92,19 +89,14 @@ def run_verify(options: VerifyOptions) -> int:
             inputs = [_twice(source, directory / f"{i}.gz") for i, source in enumerate(sources)]
             versions = LastVersions(directory, secrets.token_bytes(16))
             stack.callback(versions.close)
-            return asyncio.run(_Run(options, way, differences).go(inputs, versions, sample))
-        except (OSError, sqlite3.Error) as error:
+            return asyncio.run(
+                _Run(options, way, differences).go(inputs, versions, options.sample or Sample())
+            )
+        except OSError as error:
             raise LoaderError(
                 f"What is kept on disk meanwhile cannot be written or read ({error}): make room in {directory.parent} "
                 f"(TMPDIR names another directory) and for {path}."
             ) from error
-
-
-def _sample(text: str | None) -> Sample:
-    try:
-        return Sample() if text is None else parse_sample(text)
-    except ValueError as error:
-        raise UsageError(f"--sample: {error}") from None
 
 
 class _Differences:

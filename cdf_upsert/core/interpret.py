@@ -202,7 +202,7 @@ class _Body(Struct, frozen=True):
     def read(cls, reply: Reply) -> "_Body":
         try:
             content = msgspec.json.decode(reply.body) if reply.body.strip() else {}
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return cls(_excerpt(reply.body.decode("utf-8", "replace")))
         if not isinstance(content, dict):
             return cls(_excerpt(str(content)))

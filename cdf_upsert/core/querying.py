@@ -122,7 +122,7 @@ class Findings:
         """Take in the body of a reply with status 200; False when it is not of the known shape."""
         try:
             answer = _decode_answer(body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         for item in answer.items:
             known = self._stored.setdefault((item["space"], item["externalId"]), item)

@@ -30,7 +30,7 @@ def stream_facts(body: bytes) -> StreamFacts | None:
     """Read the body of a reply with status 200; None when it does not describe a stream."""
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     match content:
         case {"externalId": str(external_id), "type": ("Mutable" | "Immutable") as kind}:

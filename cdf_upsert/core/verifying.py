@@ -12,6 +12,7 @@ from cdf_upsert.core.comparing import Comparison, Different, Missing, Same, diff
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.querying import Findings
 from cdf_upsert.core.record import Failed, Failure, FailureClass, Record
+from cdf_upsert.core.report import iso
 from cdf_upsert.core.traffic import Signal
 from cdf_upsert.core.wording import count, one_line, shown
 
@@ -118,7 +119,7 @@ def said(reply: Reply) -> str:
     """What a reply that is no answer says of the reason, on one line; its status where it says nothing."""
     try:
         content: Any = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         content = None
     match content:
         case {"error": {"message": str(message)}} if message.strip():
@@ -259,8 +260,8 @@ def make_report(
         stream,
         project,
         base_url,
-        started.isoformat(timespec="milliseconds"),
-        finished.isoformat(timespec="milliseconds"),
+        iso(started),
+        iso(finished),
         round((finished - started).total_seconds(), 3),
         outcome,
         reason,

@@ -83,7 +83,7 @@ def _message(body: bytes) -> str:
 
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     match content:
         case {"error": {"message": str(message)}}:

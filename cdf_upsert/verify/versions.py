@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
@@ -9,12 +10,24 @@ from cdf_upsert.core.record import Key, Record
 from cdf_upsert.core.verifying import Sample
 
 
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    """Errors of the database are errors of the disk to whoever uses it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(str(error)) from error
+
+
 class LastVersions:
     """The last version of each key, and which keys are chosen; kept on disk, in a directory that is its own.
+
+    Whatever cannot be written or read raises `OSError`.
 
     A key stands there as a digest of 16 bytes, salted, so that keys in the order of their digests are shuffled.
     """
 
+    @_on_disk()
     def __init__(self, directory: Path, salt: bytes) -> None:
         self._salt = salt
         self._database = sqlite3.connect(directory / "keys.sqlite", isolation_level=None)
@@ -35,6 +48,7 @@ class LastVersions:
             "\0".join(key).encode("utf-8", "surrogatepass"), digest_size=16, key=self._salt
         ).digest()
 
+    @_on_disk()
     def see(self, records: Sequence[Record]) -> None:
         """Take note of these versions."""
         self._database.executemany(
@@ -42,6 +56,7 @@ class LastVersions:
             [(self.digest(record.key), record.ordinal) for record in records],
         )
 
+    @_on_disk()
     def choose(self, sample: Sample) -> tuple[int, int]:
         """All versions have been seen; how many keys there are, and how many of them are chosen."""
         # Sorting spills to disk and goes through it in order; an index would be written to in random places.
@@ -58,7 +73,10 @@ class LastVersions:
 
     def chosen(self) -> Iterator[tuple[int, bytes]]:
         """Ordinal and digest of each version that is to be compared, in input order."""
-        return self._database.execute("SELECT ordinal, digest FROM last ORDER BY ordinal")
+        with _on_disk():
+            # Not `yield from`: left unfinished, it would close a cursor that may outlive its database.
+            for row in self._database.execute("SELECT ordinal, digest FROM last ORDER BY ordinal"):  # noqa: UP028
+                yield row
 
     def _count(self) -> int:
         [count] = self._database.execute("SELECT count(*) FROM last").fetchone()

@@ -94,6 +94,12 @@ def all_are(where: str) -> dict[str, str]:
             Reply(409, body(409, partial=[entry("a", 202), entry("a", 409), entry("b", "202"), {"x": 1}, 5])),
             {"a": "conflict", "b": "unclear outcome", "c": "unclear outcome"},
         ),
+        (
+            Reply(409, body(409, partial=[entry("a", 409), entry("a", 202), entry("b", 501), entry("c", 408)])),
+            {"a": "conflict", "b": "unclear outcome", "c": "unclear outcome"},
+        ),
+        (Reply(202, b'{"\xff":1}'), all_are("unclear outcome")),
+        (Reply(500, b'{"error":{"message":"\xff"}}'), all_are("internal error")),
         (Reply(202, body(202, partial=[entry("a", 202)])), {"a": "accepted", "b": "unclear outcome", "c": "unclear outcome"}),
         (Reply(409, body(409, partial={"a": 202})), all_are("conflict")),
         (Reply(503, body(503, partial=[])), all_are("unclear outcome")),

@@ -134,6 +134,7 @@ def test_types_of_another_shape_do_no_harm(typing: Any) -> None:
         b'{"items":[{"space":"s","externalId":"x","properties":{"s":{"c":[]}}}]}',
         b'{"items":[{"space":"s","properties":{}}]}',
         b'{"items":' + b"[" * 5000,
+        b'{"items":[{"space":"\xff","externalId":"x","properties":{}}]}',
     ],
 )
 def test_an_answer_of_another_shape_is_none(body: bytes) -> None:

@@ -65,6 +65,7 @@ def test_what_is_taken_may_not_be_told() -> None:
         b'{"externalId":"a"}',
         b'{"externalId":"a","type":"New"}',
         b"[" * 5000,
+        b'{"externalId":"\xff"}',
     ],
 )
 def test_anything_else_is_no_stream(body: bytes) -> None:

@@ -98,6 +98,7 @@ def test_a_reply_has_one_meaning(reply: Reply | NoReply, meaning: Meaning) -> No
         (b'{"error":"text"}', "status 500"),
         (b"[1]", "status 500"),
         (b"", "status 500"),
+        (b'{"error":{"message":"\xff"}}', "status 500"),
         (b'{"error":{"message":"\\u001b[31mred"}}', r"\x1b[31mred"),
     ],
 )
@@ -207,8 +208,8 @@ def test_the_report_is_stable() -> None:
         "stream": "st",
         "project": "p",
         "baseUrl": "https://x",
-        "started": "2026-01-02T03:04:05.000+00:00",
-        "finished": "2026-01-02T03:04:05.000+00:00",
+        "started": "2026-01-02T03:04:05.000Z",
+        "finished": "2026-01-02T03:04:05.000Z",
         "durationSeconds": 0.0,
         "outcome": "differences",
         "reason": "",
