@@ -621,7 +621,6 @@ def test_an_input_is_never_written_over(stream: Any) -> None:
 @pytest.mark.parametrize(
     ("more", "match"),
     [
-        ({"sample": "0"}, r"--sample: '0' is neither"),
         ({"stream": "No"}, r"cannot be the id of a stream"),
         ({"inputs": ("nowhere.ndjson",)}, r"nowhere.ndjson does not exist"),
         ({"differences": Path()}, r"is no file"),

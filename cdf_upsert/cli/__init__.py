@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from cdf_upsert import __version__
@@ -37,6 +37,21 @@ _NOT_TAKEN = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF}
 """What a stream that cannot be written says."""
 
 
+class _Command(TyperCommand):
+    """Says where a value comes from that is not usable: a flag, or a variable."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            option: Any = error.param
+            source = None if option is None else ctx.get_parameter_source(option.name)
+            # By name: Typer brings a click of its own along, or takes the one that is installed.
+            if source is not None and source.name == "ENVIRONMENT":
+                error.param_hint = f"'{option.envvar}'"
+            raise
+
+
 class _Commands(TyperGroup):
     """Imports a command when it is asked for: a fifth of a second for the others would be noticed."""
 
@@ -48,7 +63,7 @@ class _Commands(TyperGroup):
             return None
         function = getattr(import_module(f"{__name__}.{COMMANDS[cmd_name]}"), cmd_name)
         alone = _typer()
-        alone.command(cmd_name)(function)
+        alone.command(cmd_name, cls=_Command)(function)
         return get_command(alone)
 
 

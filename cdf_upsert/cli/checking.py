@@ -180,5 +180,5 @@ async def _check(options: CheckOptions, inputs: "Sequence[Input]", writer: _Fail
     for fault in filter(None, faults):
         screen.say(Diagnostic("report", fault, {}, "error"))
     command = ["cdf-upsert", "load", options.stream or "STREAM"]
-    screen.tell(report, command)
+    screen.tell(report, command, sends=False)
     return report.exit_code

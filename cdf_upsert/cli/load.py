@@ -1,7 +1,7 @@
 """`cdf-upsert load`: flags to options."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from cdf_upsert.cli import options as o
 from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.values import at_least, duration
 from cdf_upsert.cli.values import concurrency as concurrency_of
+from cdf_upsert.cli.values import max_failures as max_failures_of
 from cdf_upsert.core.showing import LogFormat, Progress
 
 
@@ -98,8 +99,9 @@ def load(
         ),
     ] = None,
     max_failures: Annotated[
-        str | None,
+        Any,
         typer.Option(
+            parser=max_failures_of,
             help="Stop in good order when more records than this have failed: 100, or 2%.",
             metavar="N|P%",
             envvar="CDF_UPSERT_MAX_FAILURES",
@@ -169,7 +171,7 @@ def load(
                 batch_bytes=batch_bytes,
                 concurrency=concurrency or None,
                 max_rate=max_rate,
-                quota=o.quota_of(quota),
+                quota=quota,
                 timeout=timeout,
                 patience=patience,
                 max_duration=max_duration,

@@ -29,7 +29,7 @@ from cdf_upsert.core.packing import Packer
 from cdf_upsert.core.quota import TEMPLATES, Quota
 from cdf_upsert.core.report import Report, RunFacts, make_report, to_json
 from cdf_upsert.core.showing import Showing
-from cdf_upsert.core.stopping import Stopping, StoppingPolicy, parse_max_failures
+from cdf_upsert.core.stopping import MaxFailures, Stopping, StoppingPolicy
 from cdf_upsert.core.stream import StreamFacts
 from cdf_upsert.core.tally import Tally
 from cdf_upsert.errors import LoaderError, RefusedError, UnavailableError, UsageError
@@ -79,7 +79,7 @@ class LoadOptions(Struct, frozen=True):
     timeout: float
     patience: float
     max_duration: float | None
-    max_failures: str | None
+    max_failures: MaxFailures | None
     run_dir: Path | None
     failed: Path | None
     report: Path | None
@@ -96,7 +96,7 @@ def run_load(options: LoadOptions) -> int:
     """
     tune()
     check_stream(options.stream)
-    policy = _stopping_policy(options)
+    policy = StoppingPolicy(options.max_failures, options.max_duration, options.patience)
     names = input_names(options.inputs)
     found = [open_input(name, options.format.wanted, body_bytes=options.batch_bytes) for name in names]
     if options.dry_run:
@@ -135,14 +135,6 @@ def run_load(options: LoadOptions) -> int:
             return asyncio.run(run.go(run_id, started))
         finally:
             journal.close()
-
-
-def _stopping_policy(options: LoadOptions) -> StoppingPolicy:
-    try:
-        failures = None if options.max_failures is None else parse_max_failures(options.max_failures)
-    except ValueError as error:
-        raise UsageError(f"--max-failures: {error}") from None
-    return StoppingPolicy(failures, options.max_duration, options.patience)
 
 
 class _Verified(Struct, frozen=True):

@@ -1,18 +1,17 @@
 """Options that several commands share, as Typer takes them."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from msgspec import Struct
 
-from cdf_upsert.cli.values import size
+from cdf_upsert.cli.values import quota, size, whole
 from cdf_upsert.core.showing import LogFormat, Progress, Showing, Verbosity
 from cdf_upsert.errors import UsageError
 
 if TYPE_CHECKING:
     from cdf_upsert.core.framing import Format
-    from cdf_upsert.core.quota import Quota
 
 
 class FormatChoice(StrEnum):
@@ -67,8 +66,8 @@ BatchRecords = Annotated[
     int,
     typer.Option(
         help="Records of one request at most.",
-        min=1,
-        max=1000,
+        parser=whole(1, 1000),
+        metavar="N",
         envvar="CDF_UPSERT_BATCH_RECORDS",
         show_envvar=False,
     ),
@@ -85,9 +84,10 @@ BatchBytes = Annotated[
     ),
 ]
 QuotaOption = Annotated[
-    str | None,
+    Any,
     typer.Option(
         "--quota",
+        parser=quota,
         help="What the stream takes, such as 170000/10m, where its template is not a published one.",
         metavar="RECORDS/DURATION",
         envvar="CDF_UPSERT_QUOTA",
@@ -143,20 +143,6 @@ Verbose = Annotated[
 ]
 
 
-def quota_of(text: str | None) -> "Quota | None":
-    """What `--quota` names.
-
-    Raises:
-        UsageError: it names none.
-    """
-    from cdf_upsert.core.quota import parse_quota  # noqa: PLC0415  not for --help
-
-    try:
-        return None if text is None else parse_quota(text)
-    except ValueError as error:
-        raise UsageError(f"--quota: {error}") from None
-
-
 def showing(progress: Progress, log_format: LogFormat, *, quiet: bool, verbose: bool) -> Showing:
     """What the user wants to see.
 
@@ -173,7 +159,10 @@ def verbosity(*, quiet: bool, verbose: bool) -> Verbosity:
         UsageError: quiet and verbose at once.
     """
     if quiet and verbose:
-        raise UsageError("--quiet and --verbose contradict each other: give one of them.")
+        raise UsageError(
+            "--quiet and --verbose, or CDF_UPSERT_QUIET and CDF_UPSERT_VERBOSE, contradict each other: give one "
+            "of them."
+        )
     return Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
 
 

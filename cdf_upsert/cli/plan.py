@@ -57,7 +57,7 @@ def plan(
                 batch_records=batch_records,
                 batch_bytes=batch_bytes,
                 max_rate=max_rate,
-                quota=o.quota_of(quota),
+                quota=quota,
                 json=json,
             )
         )

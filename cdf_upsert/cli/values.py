@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
+from typing import Any
 
 import typer
 
@@ -54,6 +55,57 @@ def duration(text: str | float) -> float:
     if not known or not re.fullmatch(r"\s*(?:\d+(?:\.\d+)?\s*[a-zA-Z]*\s*)+", str(text)):
         raise typer.BadParameter(f"{text!r} is not a duration: write one such as 90s, 30m or 1h30m.")
     return float(sum(float(number) * _DURATIONS[unit.lower()] for number, unit in parts))
+
+
+def whole(least: int, most: int) -> Callable[[str | int], int]:
+    """Make a parser for whole numbers within bounds, which raises `typer.BadParameter`."""
+
+    def number(text: str | int) -> int:
+        if re.fullmatch(r"\s*\d{1,9}\s*", str(text)) and least <= int(text) <= most:
+            return int(text)
+        raise typer.BadParameter(f"{str(text)!r} is not a whole number from {least:,} to {most:,}.")
+
+    return number
+
+
+def _parsed(text: Any, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def quota(text: Any) -> Any:
+    """What a stream takes: `170000/10m`, as a `core.quota.Quota`.
+
+    Raises:
+        typer.BadParameter: it is not one.
+    """
+    from cdf_upsert.core.quota import parse_quota  # noqa: PLC0415  not for --help
+
+    return _parsed(text, parse_quota)
+
+
+def max_failures(text: Any) -> Any:
+    """How many records may fail: `100` or `2%`, as a `core.stopping.MaxFailures`.
+
+    Raises:
+        typer.BadParameter: it is not that.
+    """
+    from cdf_upsert.core.stopping import parse_max_failures  # noqa: PLC0415  not for --help
+
+    return _parsed(text, parse_max_failures)
+
+
+def sample(text: Any) -> Any:
+    """How many keys are looked at: `500` or `5%`, as a `core.verifying.Sample`.
+
+    Raises:
+        typer.BadParameter: it is not that.
+    """
+    from cdf_upsert.core.verifying import parse_sample  # noqa: PLC0415  not for --help
+
+    return _parsed(text, parse_sample)
 
 
 def concurrency(text: str | int) -> int:

@@ -1,13 +1,14 @@
 """`cdf-upsert verify`: flags to options."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cdf_upsert.cli import options as o
 from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.cli.values import at_least, duration
+from cdf_upsert.cli.values import sample as sample_of
 
 
 def verify(
@@ -22,8 +23,9 @@ def verify(
     sandbox: o.Sandbox = False,
     format_: o.FormatOption = o.FormatChoice.auto,
     sample: Annotated[
-        str | None,
+        Any,
         typer.Option(
+            parser=sample_of,
             help="Compare only some of the keys, picked by chance: 500, or 5%.",
             metavar="N|P%",
             envvar="CDF_UPSERT_SAMPLE",

@@ -10,6 +10,9 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+NOTHING_BEHIND = "; nothing behind it is read"
+"""The end of a reason that ends the whole input: no record can be mended, the input has to be got anew."""
+
 MAX_RECORD = 10_000_000
 """Bytes of the longest text that may be a record: a request of the service has 10 MB, counted as 10^6."""
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from cdf_upsert.core.events import Outcome
+from cdf_upsert.core.framing import NOTHING_BEHIND
 from cdf_upsert.core.report import FailureReport, Report
-from cdf_upsert.core.wording import count, duration, one_line, place, rate, size
+from cdf_upsert.core.wording import count, duration, input_name, one_line, place, rate, size
 
 MOST_TOLD = 10
 """So many groups of failures are told; the report holds them all."""
@@ -39,23 +40,24 @@ def summary(report: Report) -> str:
     return one_line(line)
 
 
-def next_step(report: Report, command: Sequence[str], run_dir: str | None = None) -> str | None:
-    """Return what to do next in one sentence, None when there is nothing to do.
+def next_step(
+    report: Report, command: Sequence[str], run_dir: str | None = None, *, sends: bool = True
+) -> str | None:
+    """Return what to do next, None when there is nothing to do.
 
     `command` is what loads another input into the same stream, but for that input. `run_dir` is the directory
-    that a rerun has to name: that of a load from standard input.
+    that a rerun has to name: that of a load from standard input. `sends` is false of a run that only looks.
     """
     rerun = "rerun the same command"
+    if not sends and report.outcome in (Outcome.INTERRUPTED, Outcome.ERROR):
+        return f"Next: to check all of it, {rerun}."
     if run_dir is not None:
         rerun += f" on the same bytes with --run-dir {shlex.quote(run_dir)}"
     match report.outcome:
         case Outcome.COMPLETE:
             return None
-        case Outcome.FAILURES if report.failed_file is not None:
-            mended = shlex.join([*command, report.failed_file])
-            return one_line(f"Next: mend the failed records and load them: {mended}")
         case Outcome.FAILURES:
-            return "Next: mend the failed records and load them again."
+            return one_line(f"Next: {_mend(report, command)}")
         case Outcome.STOPPED | Outcome.INTERRUPTED:
             return one_line(f"Next: to go on, {rerun}; what was accepted is not sent again.")
         case Outcome.REFUSED:
@@ -64,6 +66,24 @@ def next_step(report: Report, command: Sequence[str], run_dir: str | None = None
             return one_line(f"Next: {rerun}; what is known to be accepted is not sent again.")
         case _:
             assert_never(report.outcome)
+
+
+def _mend(report: Report, command: Sequence[str]) -> str:
+    """What to do about failures: a broken input cannot be mended record by record."""
+    broken = [failure for failure in report.failures if failure.message.endswith(NOTHING_BEHIND)]
+    number = sum(failure.count for failure in broken)
+    anew, failed = "", "the failed records"
+    if number:
+        where = broken[0].example
+        anew = f"{number:,} inputs are broken: get them whole, and load them again"
+        if number == 1 and where is not None:
+            anew = f"{input_name(where.path)} is broken: get it whole, and load it again"
+        if number == report.records.failed:
+            return f"{anew}."
+        anew, failed = f"{anew}; ", "the other failed records"
+    if report.failed_file is None:
+        return f"{anew}mend {failed} and load them again."
+    return f"{anew}mend {failed} and load them: {shlex.join([*command, report.failed_file])}"
 
 
 def why(failure: FailureReport) -> str:

@@ -107,15 +107,17 @@ class Screen:
         else:
             self._output.line(line)
 
-    def tell(self, report: Report, command: Sequence[str], run_dir: str | None = None) -> None:
-        """Close, then tell how the run went; `command` and `run_dir` as for `telling.next_step`.
+    def tell(
+        self, report: Report, command: Sequence[str], run_dir: str | None = None, *, sends: bool = True
+    ) -> None:
+        """Close, then tell how the run went; all but the report as for `telling.next_step`.
 
         A quiet screen tells of nothing but a run that is not complete.
         """
         self.close()
         if self._showing.verbosity is Verbosity.QUIET and report.outcome is Outcome.COMPLETE:
             return
-        next_step = telling.next_step(report, command, run_dir)
+        next_step = telling.next_step(report, command, run_dir, sends=sends)
         match self._showing.log_format:
             case LogFormat.JSON:
                 for diagnostic in _ending(report, next_step):

@@ -11,7 +11,16 @@ from typing import assert_never
 import msgspec
 from msgspec import Struct
 
-from cdf_upsert.core.framing import MAX_RECORD, Frames, Place, Position, Unframed, oversize, set_apart
+from cdf_upsert.core.framing import (
+    MAX_RECORD,
+    NOTHING_BEHIND,
+    Frames,
+    Place,
+    Position,
+    Unframed,
+    oversize,
+    set_apart,
+)
 from cdf_upsert.sources.envelope import Guess, items_begin
 from cdf_upsert.sources.grammar import BROKEN, Break, Fault, Grammar, find_break
 from cdf_upsert.sources.nesting import Nesting
@@ -110,7 +119,7 @@ class DocumentFramer:
         """Take that no more can be read, and why."""
         if self.ended:
             return []
-        return [self._break(len(self._held), reason)]
+        return [self._break(len(self._held), reason + NOTHING_BEHIND)]
 
     def _frame(self) -> None:
         while True:
@@ -125,9 +134,8 @@ class DocumentFramer:
                 if broken.fault is Fault.STRUCTURE or self._value is None:
                     if not self.ended:
                         offset = self._base + broken.at
-                        self._found.append(
-                            self._break(broken.at, f"the JSON breaks at byte {offset:,}: {broken.reason}")
-                        )
+                        reason = f"the JSON breaks at byte {offset:,}: {broken.reason}{NOTHING_BEHIND}"
+                        self._found.append(self._break(broken.at, reason))
                     return
                 self._grammar = None
             # Nobody vouches for this value: its brackets alone frame it, and the grammar goes on behind it.

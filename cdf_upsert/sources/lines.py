@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from itertools import accumulate
 from operator import add
 
-from cdf_upsert.core.framing import MAX_RECORD, Format, Frames, Place, Position, Unframed, oversize, set_apart
+from cdf_upsert.core.framing import (
+    MAX_RECORD,
+    NOTHING_BEHIND,
+    Format,
+    Frames,
+    Place,
+    Position,
+    Unframed,
+    oversize,
+    set_apart,
+)
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -62,7 +72,7 @@ class LineFramer:
         raw = b"".join(self._held) if self._length <= MAX_RECORD + 1 else None
         self._at = Position(at.offset + self._length, at.line, at.record + 1)
         self._held, self._length = [], 0
-        return [Unframed(place, reason, "unreadable", raw, self._at)]
+        return [Unframed(place, reason + NOTHING_BEHIND, "unreadable", raw, self._at)]
 
     def _hold(self, data: bytes) -> None:
         self._length += len(data)

@@ -114,7 +114,8 @@ def test_of_a_broken_archive_the_rest_is_loaded(cut, said: str, alone: Workdir) 
     """What came before is loaded, and one failure tells the byte."""
     alone.write("a.ndjson.gz", cut(gzip.compress(b"\n".join(make_text(f"k{i * i}", i) for i in range(3000)))))
     with service(mutable_stream()) as served:
-        done = alone.run("load", "demo", "a.ndjson.gz", "--json", **served.variables).exits(3).says(said)
+        done = alone.run("load", "demo", "a.ndjson.gz", "--json", **served.variables).exits(3)
+        done.says(said, "Next: a.ndjson.gz is broken: get it whole, and load it again.")
         sent = [record["externalId"] for batch in served.batches for record in batch]
     assert len(sent) == done.counts["accepted"] > 100
     assert sorted(sent) == sorted(f"k{i * i}" for i in range(len(sent)))

@@ -149,6 +149,12 @@ def test_a_configuration_that_is_not_usable_ends_in_2(
         (["load", "demo", "--max-rate", "-1"], "--max-rate"),
         (["load", "demo", "--patience", "soon"], "30m"),
         (["load", "demo", "--max-failures", "few"], "--max-failures"),
+        (["load", "demo", "--batch-records", "x"], "'x' is not a whole number from 1 to 1,000."),
+        (["load", "demo", "--quota", "x"], "Invalid value for '--quota': 'x' is not a quota"),
+        (
+            ["verify", "demo", "--sample", "0"],
+            "Invalid value for '--sample': '0' is neither a number of keys",
+        ),
         (["load", "demo", "-q", "-v"], "contradict"),
         (["load", "Demo", "x"], "'Demo' cannot be the id of a stream"),
         (["load", "demo", "-", "-"], "only once"),

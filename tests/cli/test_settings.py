@@ -72,6 +72,20 @@ def test_every_option_can_be_a_variable(alone: Workdir) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["PATIENCE", "BATCH_RECORDS", "MAX_FAILURES", "QUOTA", "FORMAT", "JSON", "CONCURRENCY"]
+)
+def test_a_variable_that_is_not_usable_is_named(name: str, alone: Workdir) -> None:
+    """Not the option that was never given; from `.env`, too; and where the option is given it is the fault."""
+    faulty = {f"CDF_UPSERT_{name}": "x"}
+    alone.run("load", "demo", **faulty).exits(2).says(f"Invalid value for 'CDF_UPSERT_{name}': 'x'")
+    if name == "PATIENCE":
+        option = ("load", "demo", "--patience", "y")
+        alone.run(*option, **faulty).exits(2).says("Invalid value for '--patience': 'y'")
+        alone.write(".env", b"CDF_UPSERT_PATIENCE=x\n")
+        alone.run("load", "demo").exits(2).says("Invalid value for 'CDF_UPSERT_PATIENCE': 'x'")
+
+
 def test_each_option_of_a_load_has_its_variable() -> None:
     """`CDF_UPSERT_<OPTION>` for every one but those of the target, which have variables of their own."""
     load = typer.main.get_command(app).get_command(None, "load")

@@ -159,13 +159,18 @@ def test_a_signal_ends_the_wait_for_a_mute_service(alone: Workdir) -> None:
 
 
 def test_a_signal_ends_a_check(alone: Workdir) -> None:
-    """`check` says what it has found until then."""
+    """`check` says what it has found until then, and nothing of sending."""
     with alone.start("check", "-", "-v") as check:
         check.feed(make_text("a") + b"\n" + b"x" * 600_000)
-        check.hears("Reading -")
+        check.hears("Reading standard input")
         check.signal(signal.SIGINT)
         check.process.wait(10)
-        check.ends().exits(130).says("Interrupted by SIGINT")
+        done = (
+            check.ends()
+            .exits(130)
+            .says("Interrupted by SIGINT", "Next: to check all of it, rerun the same command.")
+        )
+        done.says_nothing_of("accepted is not sent again")
 
 
 def test_who_is_told_to_ignore_a_hangup_goes_on(alone: Workdir) -> None:

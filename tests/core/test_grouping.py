@@ -18,8 +18,9 @@ def a_failure(
     kind: FailureClass = FailureClass.REJECTED,
     status: int | None = 400,
     key: Key | None = None,
+    path: str = "a.ndjson",
 ) -> Failed:
-    place = Place("a.ndjson", ordinal + 1, ordinal + 1, 100 * ordinal, 100)
+    place = Place(path, ordinal + 1, ordinal + 1, 100 * ordinal, 100)
     return Failed(ordinal, place, Failure(kind, message, status), b"{}", key)
 
 

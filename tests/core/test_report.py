@@ -17,6 +17,7 @@ from cdf_upsert.core.events import (
     Outcome,
     Settled,
 )
+from cdf_upsert.core.framing import NOTHING_BEHIND
 from cdf_upsert.core.record import FailureClass
 from cdf_upsert.core.report import Report, RunFacts, exit_code, iso, make_report, to_json
 from cdf_upsert.core.tally import Tally
@@ -325,6 +326,48 @@ def test_what_a_terminal_would_obey_is_written_out():
 def test_what_to_do_next(report, run_dir, sentence):
     """Every run that is not complete ends with the command that goes on."""
     assert next_step(report, COMMAND, run_dir) == sentence
+
+
+BROKEN = "the JSON ends too early, at byte 30" + NOTHING_BEHIND
+
+
+@pytest.mark.parametrize(
+    ("failures", "sentence"),
+    [
+        ([(BROKEN, "a.json")], "Next: a.json is broken: get it whole, and load it again."),
+        ([(BROKEN, "-")], "Next: standard input is broken: get it whole, and load it again."),
+        (
+            [(BROKEN, "a.json"), (BROKEN, "b.json")],
+            "Next: 2 inputs are broken: get them whole, and load them again.",
+        ),
+        (
+            [(BROKEN, "a.json"), ("no such container", "a.json")],
+            (
+                "Next: a.json is broken: get it whole, and load it again; mend the other failed records and load "
+                "them: cdf-upsert load demo .cdf-upsert/demo/failed.ndjson"
+            ),
+        ),
+    ],
+)
+def test_a_broken_input_is_not_mended_record_by_record(failures, sentence):
+    """What is cut short has to be got anew; other failures are mended in the failed file."""
+    failed = [
+        a_failure(message, ordinal=i, path=path, kind=FailureClass.UNREADABLE)
+        for i, (message, path) in enumerate(failures)
+    ]
+    report = a_report(
+        BlockRead("a.json", len(failed), 1, 1),
+        Settled(1, failed=failed),
+        Ended(100, Outcome.COMPLETE, "", 0),
+    )
+    assert next_step(report, COMMAND) == sentence
+
+
+@pytest.mark.parametrize("outcome", [Outcome.INTERRUPTED, Outcome.ERROR])
+def test_what_only_looks_says_nothing_of_sending(outcome):
+    """`check` sends nothing, so nothing is not sent again."""
+    told = next_step(ended(outcome, unsent=1), COMMAND, sends=False)
+    assert told == "Next: to check all of it, rerun the same command."
 
 
 def test_times_are_utc():

@@ -168,4 +168,4 @@ def test_a_broken_input_of_any_format_is_one_fault(data, texts):
     framed = feed(new(), [data], broken="the disk is gone")
     framed.assert_lies_in(data)
     assert framed.bare == texts
-    assert [fault.reason for fault in framed.faults] == ["the disk is gone"]
+    assert [fault.reason for fault in framed.faults] == ["the disk is gone; nothing behind it is read"]

@@ -233,7 +233,7 @@ def test_a_document_that_is_cut_short(elements, spaces, form, cut_at, places):
         assert not framed.faults
         return
     (fault,) = framed.faults
-    assert fault.reason == f"the JSON ends too early, at byte {len(data):,}"
+    assert fault.reason == f"the JSON ends too early, at byte {len(data):,}; nothing behind it is read"
     assert fault.place.offset == len(data)
 
 
@@ -322,7 +322,7 @@ def test_an_element_that_is_too_long_is_not_held():
         assert framer.feed(b"x" * 500_000) == []
         assert len(framer._held) <= MAX_RECORD + 500_000
     (fault,) = framer.finish()
-    assert fault.reason == "the JSON ends too early, at byte 30,000,007"
+    assert fault.reason == "the JSON ends too early, at byte 30,000,007; nothing behind it is read"
 
 
 def test_an_endless_envelope_is_not_held():
@@ -362,7 +362,7 @@ def test_a_broken_input_is_one_fault_at_its_end(part):
     framed = feed(new, cut(part, [3]), broken="the disk is gone")
     assert framed.bare == [b'{"a":1}']
     (fault,) = framed.faults
-    assert (fault.reason, fault.place.offset) == ("the disk is gone", len(part))
+    assert (fault.reason, fault.place.offset) == ("the disk is gone; nothing behind it is read", len(part))
 
 
 def test_nothing_follows_a_break():

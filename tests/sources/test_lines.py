@@ -130,7 +130,11 @@ def test_a_broken_input_costs_the_line_that_is_not_complete(before, part):
     framed = feed(new, [before + part], broken="the disk is gone")
     assert framed.bare == [b"{}"] * bool(before)
     (fault,) = framed.faults
-    assert (fault.reason, fault.raw, fault.place.offset) == ("the disk is gone", part, len(before))
+    assert (fault.reason, fault.raw, fault.place.offset) == (
+        "the disk is gone; nothing behind it is read",
+        part,
+        len(before),
+    )
     framed.assert_lies_in(before + part)
 
 

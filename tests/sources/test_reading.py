@@ -91,6 +91,7 @@ def test_a_truncated_gzip_gives_what_came_before(read, tmp_path):
     end = fault.place.offset + fault.place.length
     assert fault.reason == (
         f"the gzip stream ends too early, at compressed byte {len(stored) // 2:,}, which is byte {end:,} of what it holds"
+        "; nothing behind it is read"
     )
 
 
@@ -267,7 +268,7 @@ def test_a_read_error_in_the_middle_is_one_fault(read, tmp_path):
 
     framed = asyncio.run(run())
     (fault,) = framed.faults
-    assert fault.reason == "reading failed at byte 0 (Is a directory)"
+    assert fault.reason == "reading failed at byte 0 (Is a directory); nothing behind it is read"
     assert framed.texts == []
 
 
