@@ -1,8 +1,8 @@
 """Aggregates: metrics, buckets and moving functions over the records that match a filter."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from cdf_upsert.sandbox.world.buckets import (
     FUNCTIONS,
+    Bucket,
     Count,
     Extreme,
     Filters,
@@ -18,6 +19,8 @@ from cdf_upsert.sandbox.world.buckets import (
     Make,
     MakeLevel,
     Moving,
+    NewBucket,
+    Room,
     Total,
     Unique,
     each,
@@ -29,7 +32,17 @@ from cdf_upsert.sandbox.world.refusal import at, decode
 from cdf_upsert.sandbox.world.store import Store
 from cdf_upsert.sandbox.world.streams import Stream
 from cdf_upsert.sandbox.world.units import Lens, TargetUnits, look
-from cdf_upsert.sandbox.world.values import Get, Read, Source, duration, iso, milliseconds, source
+from cdf_upsert.sandbox.world.values import (
+    Get,
+    Read,
+    Source,
+    duration,
+    iso,
+    milliseconds,
+    month,
+    month_start,
+    source,
+)
 
 _MAX_PER_LEVEL = 5
 _MAX_DEPTH = 5
@@ -37,10 +50,10 @@ _MAX_AGGREGATES = 16
 _MAX_FILTERS = 10
 _MAX_ALL_FILTERS = 30
 _MAX_UNIQUE = 2000
+_MAX_RATIO = 2**53  # beyond it a float does not tell neighbours apart
 _RESERVED = frozenset({"_count", "_bucket_count"})
 _NUMBERS = frozenset({"int32", "int64", "float32", "float64"})
 _TIMES = frozenset({"timestamp", "date"})
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Body(Struct, rename="camel"):
@@ -87,6 +100,7 @@ class _Compiler:
         self._count = 0
         self._filters = 0
         self._names: set[str] = set()
+        self._room = Room()
         self.properties: list[tuple[str, str, str]] = []
 
     def level(self, definition: Any, where: str, depth: int, *, in_histogram: bool) -> MakeLevel:
@@ -164,10 +178,11 @@ class _Compiler:
             return _day_milliseconds(found.get)
         raise at(where, f"is not supported for {found.type.type}")
 
-    def _inner(self, content: dict[str, Any], where: str, depth: int, *, histogram: bool) -> MakeLevel | None:
+    def _inner(self, content: dict[str, Any], where: str, depth: int, *, histogram: bool) -> NewBucket:
         if "aggregates" not in content:
-            return None
-        return self.level(content["aggregates"], f"{where}.aggregates", depth + 1, in_histogram=histogram)
+            return lambda: Bucket(None, self._room)
+        make = self.level(content["aggregates"], f"{where}.aggregates", depth + 1, in_histogram=histogram)
+        return lambda: Bucket(make, self._room)
 
     def _unique(self, content: dict[str, Any], where: str, depth: int) -> Make:
         _only(content, where, {"property", "aggregates", "size"})
@@ -177,13 +192,13 @@ class _Compiler:
         size: Any = content.get("size", 10)
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _MAX_UNIQUE:
             raise at(f"{where}.size", f"expected a number from 1 to {_MAX_UNIQUE}")
-        make = self._inner(content, where, depth, histogram=False)
+        new = self._inner(content, where, depth, histogram=False)
         get = found.get
         if found.type.type == "timestamp":
             return lambda: Unique(
-                lambda row: [iso(value) for value in dict.fromkeys(each(get(row)))], make, size
+                lambda row: [iso(value) for value in dict.fromkeys(each(get(row)))], new, size
             )
-        return lambda: Unique(lambda row: dict.fromkeys(each(get(row))), make, size)
+        return lambda: Unique(lambda row: dict.fromkeys(each(get(row))), new, size)
 
     def _number_histogram(self, content: dict[str, Any], where: str, depth: int) -> Make:
         _only(content, where, {"property", "interval", "hardBounds", "aggregates"})
@@ -192,10 +207,13 @@ class _Compiler:
         if not _is_number(interval) or interval <= 0:
             raise at(f"{where}.interval", "expected a number above 0")
         least, most = _hard_bounds(content, where, _is_number, "expected a number")
-        make, moving = self._inner(content, where, depth, histogram=True), self._moving(content, where)
+        new, moving = self._inner(content, where, depth, histogram=True), self._moving(content, where)
 
         def keys(row: Read) -> Iterable[int]:
-            numbers = dict.fromkeys(math.floor(value / interval) for value in each(get(row)))
+            ratios = [value / interval for value in each(get(row))]
+            if any(abs(ratio) > _MAX_RATIO for ratio in ratios):
+                raise at(f"{where}.interval", "is too narrow for the values that there are")
+            numbers = dict.fromkeys(math.floor(ratio) for ratio in ratios)
             return (
                 number
                 for number in numbers
@@ -205,7 +223,7 @@ class _Compiler:
 
         return lambda: Histogram(
             keys,
-            make,
+            new,
             word="numberHistogramBuckets",
             step=lambda key: key + 1,
             spell=lambda key: key * interval,
@@ -224,7 +242,7 @@ class _Compiler:
         )
         lower = milliseconds(least) if least is not None else None
         upper = milliseconds(most) if most is not None else None
-        make, moving = self._inner(content, where, depth, histogram=True), self._moving(content, where)
+        new, moving = self._inner(content, where, depth, histogram=True), self._moving(content, where)
 
         def keys(row: Read) -> Iterable[int]:
             starts = dict.fromkeys(floor(value) for value in each(get(row)))
@@ -234,7 +252,7 @@ class _Compiler:
                 if (lower is None or start >= lower) and (upper is None or start < upper)
             )
 
-        return lambda: Histogram(keys, make, word="timeHistogramBuckets", step=step, spell=iso, moving=moving)
+        return lambda: Histogram(keys, new, word="timeHistogramBuckets", step=step, spell=iso, moving=moving)
 
     def _moving(self, content: dict[str, Any], where: str) -> dict[str, Moving]:
         found: dict[str, Moving] = {}
@@ -270,8 +288,8 @@ class _Compiler:
             compiled = compile_filter(one, self._lens, f"{where}.filters[{index}]")
             self.properties.extend(compiled.properties)
             predicates.append(compiled.matches)
-        make = self._inner(content, where, depth, histogram=False)
-        return lambda: Filters(predicates, make)
+        new = self._inner(content, where, depth, histogram=False)
+        return lambda: Filters(predicates, new)
 
 
 def _only(content: Any, where: str, fields: set[str]) -> None:
@@ -283,7 +301,7 @@ def _only(content: Any, where: str, fields: set[str]) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_time(value: Any) -> bool:
@@ -326,7 +344,10 @@ def _intervals(content: dict[str, Any], where: str) -> tuple[Callable[[int], int
         raise at(where, "exactly one of `calendarInterval` and `fixedInterval` is required")
     if calendar in _MONTHS:
         months = _MONTHS[calendar]
-        return lambda time: _month_start(time, months, 0), lambda time: _month_start(time, months, months)
+        return (
+            lambda time: month_start(month(time) // months * months),
+            lambda start: month_start(month(start) + months),
+        )
     offset = 0
     if calendar is not None:
         width: int | None = (
@@ -341,10 +362,3 @@ def _intervals(content: dict[str, Any], where: str) -> tuple[Callable[[int], int
             raise at(f"{where}.fixedInterval", "expected a duration as in `3m`, `400h`, `25d`")
     span = width
     return lambda time: (time - offset) // span * span + offset, lambda time: time + span
-
-
-def _month_start(time: int, months: int, ahead: int) -> int:
-    moment = _EPOCH + timedelta(milliseconds=time)
-    number = (moment.year * 12 + moment.month - 1) // months * months + ahead
-    start = datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
-    return (start - _EPOCH) // timedelta(milliseconds=1)

@@ -10,7 +10,7 @@ from cdf_upsert.sandbox.world.filters import Predicate
 from cdf_upsert.sandbox.world.refusal import Refusal, at
 from cdf_upsert.sandbox.world.values import Get, Read
 
-_MAX_BUCKETS = 10_000
+_MAX_BUCKETS = 65_536
 
 
 class Aggregate(ABC):
@@ -48,6 +48,7 @@ class Level:
 
 
 MakeLevel = Callable[[], Level]
+NewBucket = Callable[[], "Bucket"]
 
 
 class Count(Aggregate):
@@ -104,12 +105,15 @@ class Total(Aggregate):
                 self._exact += value
             else:
                 _add_exactly(self._parts, value)
+                if not math.isfinite(self._parts[-1]):
+                    raise Refusal(400, f"The {self._word} of the values is out of range.")
 
     def result(self) -> dict[str, Any] | None:
         """What has come of it."""
         total: float = self._exact + math.fsum(self._parts) if self._parts else self._exact
         if self._word == "sum":
-            return {"sum": total}
+            # JSON readers take whole numbers of 64 bits at most.
+            return {"sum": total if abs(total) < 2**63 else float(total)}
         return {"avg": total / self._values} if self._values else None
 
 
@@ -126,12 +130,32 @@ def _add_exactly(parts: list[float], value: float) -> None:
     parts[kept:] = [value]
 
 
+class Room:
+    """How many more buckets a reply may show."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_BUCKETS
+
+    def take(self) -> None:
+        """Show one more.
+
+        Raises:
+            Refusal: 400 when there are too many.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise Refusal(
+                400, f"A reply has at most {_MAX_BUCKETS:,} buckets: widen an interval or ask for fewer."
+            )
+
+
 class Bucket:
     """The records of one bucket, counted and handed to the aggregates within."""
 
-    __slots__ = ("count", "level")
+    __slots__ = ("_room", "count", "level")
 
-    def __init__(self, make: MakeLevel | None) -> None:
+    def __init__(self, make: MakeLevel | None, room: Room) -> None:
+        self._room = room
         self.count = 0
         self.level = make() if make is not None else None
 
@@ -143,6 +167,7 @@ class Bucket:
 
     def result(self, **head: Any) -> dict[str, Any]:
         """What has come of it, with what heads the bucket."""
+        self._room.take()
         out: dict[str, Any] = {"count": self.count, **head}
         if self.level is not None:
             out["aggregates"] = self.level.result()
@@ -152,9 +177,9 @@ class Bucket:
 class Buckets(Aggregate):
     """Records in buckets by a key of theirs."""
 
-    def __init__(self, keys: Callable[[Read], Iterable[Any]], make: MakeLevel | None) -> None:
+    def __init__(self, keys: Callable[[Read], Iterable[Any]], new: NewBucket) -> None:
         self._keys = keys
-        self._make = make
+        self._new = new
         self.buckets: dict[Any, Bucket] = {}
 
     def add(self, row: Read) -> None:
@@ -162,15 +187,15 @@ class Buckets(Aggregate):
         for key in self._keys(row):
             bucket = self.buckets.get(key)
             if bucket is None:
-                bucket = self.buckets[key] = Bucket(self._make)
+                bucket = self.buckets[key] = self._new()
             bucket.add(row)
 
 
 class Unique(Buckets):
     """One bucket per value; the fullest first, and only so many."""
 
-    def __init__(self, keys: Callable[[Read], Iterable[Any]], make: MakeLevel | None, size: int) -> None:
-        super().__init__(keys, make)
+    def __init__(self, keys: Callable[[Read], Iterable[Any]], new: NewBucket, size: int) -> None:
+        super().__init__(keys, new)
         self._size = size
 
     def result(self) -> dict[str, Any]:
@@ -185,14 +210,14 @@ class Histogram(Buckets):
     def __init__(
         self,
         keys: Callable[[Read], Iterable[Any]],
-        make: MakeLevel | None,
+        new: NewBucket,
         *,
         word: str,
         step: Callable[[Any], Any],
         spell: Callable[[Any], Any],
         moving: "dict[str, Moving]",
     ) -> None:
-        super().__init__(keys, make)
+        super().__init__(keys, new)
         self._word = word
         self._step = step
         self._spell = spell
@@ -204,11 +229,7 @@ class Histogram(Buckets):
         if self.buckets:
             key, last = min(self.buckets), max(self.buckets)
             while key <= last:
-                if len(out) == _MAX_BUCKETS:
-                    raise Refusal(
-                        400, f"A histogram has at most {_MAX_BUCKETS:,} buckets: widen its interval."
-                    )
-                bucket = self.buckets.get(key) or Bucket(self._make)
+                bucket = self.buckets.get(key) or self._new()
                 out.append(bucket.result(intervalStart=self._spell(key)))
                 key = self._step(key)
         for name, moving in self._moving.items():
@@ -220,8 +241,8 @@ class Histogram(Buckets):
 class Filters(Aggregate):
     """One bucket per filter; a record may fall into several."""
 
-    def __init__(self, predicates: Sequence[Predicate], make: MakeLevel | None) -> None:
-        self._parts = [(predicate, Bucket(make)) for predicate in predicates]
+    def __init__(self, predicates: Sequence[Predicate], new: NewBucket) -> None:
+        self._parts = [(predicate, new()) for predicate in predicates]
 
     def add(self, row: Read) -> None:
         """Take one record in."""

@@ -5,6 +5,7 @@ for the properties that need it.
 """
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from collections.abc import Container as Known
 from typing import Annotated, Any, Literal
@@ -33,10 +34,12 @@ _TIMES = {
 }
 
 _MAX_FLOAT32 = 3.4028234663852886e38
+_MAX_FLOAT64 = sys.float_info.max
 _MAX_JSON = 40_960
 _MAX_JSON_VALUE = 10_240
 _MAX_JSON_KEY = 128
 _MAX_JSON_KEYS = 256
+_MAX_JSON_DEPTH = 200  # not published; deeper ones could not be read back
 
 
 class Relation(Struct, forbid_unknown_fields=True, rename="camel", gc=False):
@@ -243,18 +246,22 @@ def _json_object(value: Raw) -> str | None:
 
 def _json_sizes(content: dict[str, Any]) -> str | None:
     keys = 0
-    todo: list[Any] = [content]
+    todo: list[tuple[Any, int]] = [(content, 1)]
     while todo:
-        value = todo.pop()
+        value, depth = todo.pop()
         if isinstance(value, dict):
             keys += len(value)
             if keys > _MAX_JSON_KEYS:
                 return f"a JSON object has at most {_MAX_JSON_KEYS} keys"
             if any(len(key) > _MAX_JSON_KEY for key in value):
                 return f"a key of a JSON object has at most {_MAX_JSON_KEY} characters"
-            todo.extend(value.values())
-        elif isinstance(value, list):
-            todo.extend(value)
+        if isinstance(value, dict | list):
+            if depth > _MAX_JSON_DEPTH:
+                return f"a JSON object is at most {_MAX_JSON_DEPTH} levels deep"
+            inner = value.values() if isinstance(value, dict) else value
+            todo.extend((one, depth + 1) for one in inner)
         elif isinstance(value, str) and len(value.encode()) > _MAX_JSON_VALUE:
             return f"a value of a JSON object has at most {_MAX_JSON_VALUE} bytes"
+        elif isinstance(value, int) and not -_MAX_FLOAT64 <= value <= _MAX_FLOAT64:
+            return "a number of a JSON object is out of range"
     return None

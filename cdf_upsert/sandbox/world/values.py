@@ -1,6 +1,5 @@
 """Values made comparable: timestamps as milliseconds, relations as pairs; and the shape of a row."""
 
-import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -19,6 +18,7 @@ from cdf_upsert.sandbox.world.units import Lens
 _TIMESTAMP = re.compile(rf"({DATE})({TIME})?", re.ASCII)
 _ZONE = re.compile(r"(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?$")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CYCLE = 146_097 * 86_400_000
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
@@ -115,9 +115,7 @@ def operand(value: Any, found: Source, where: str) -> Any:
         case bool():
             fits = kind == "boolean"
         case int() | float():
-            fits = (kind in _NUMBERS and math.isfinite(value)) or (
-                found.property is None and kind == "timestamp"
-            )
+            fits = kind in _NUMBERS or (found.property is None and kind == "timestamp")
         case str() if kind == "timestamp":
             time = milliseconds(value)
             if time is None:
@@ -164,10 +162,31 @@ def milliseconds(text: str) -> int | None:
 
 
 def iso(time: int) -> str:
-    """Milliseconds since 1970 as a timestamp text in UTC."""
-    moment = _EPOCH + timedelta(milliseconds=time)
+    """Milliseconds since 1970 as a timestamp text in UTC; a time zone may lead out of the years of four digits."""
+    moment, year = _moment(time)
     text = moment.isoformat(timespec="milliseconds" if time % 1000 else "seconds")
-    return text.replace("+00:00", "Z")
+    sign = "+" if year > 9999 else "-" if year < 0 else ""
+    return f"{sign}{abs(year):04}{text[4:].replace('+00:00', 'Z')}"
+
+
+def month(time: int) -> int:
+    """The number of the month that a time lies in, counted from the year 0."""
+    moment, year = _moment(time)
+    return year * 12 + moment.month - 1
+
+
+def month_start(number: int) -> int:
+    """When a month begins, in milliseconds since 1970."""
+    cycles, year = divmod(number // 12 - 1970, 400)
+    moment = datetime(year + 1970, number % 12 + 1, 1, tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(milliseconds=1) + cycles * _CYCLE
+
+
+def _moment(time: int) -> tuple[datetime, int]:
+    """The moment within the 400 years from 1970, in which the calendar repeats itself, and the true year."""
+    cycles, rest = divmod(time, _CYCLE)
+    moment = _EPOCH + timedelta(milliseconds=rest)
+    return moment, moment.year + 400 * cycles
 
 
 def duration(text: str) -> int | None:

@@ -135,7 +135,7 @@ class World:
             writes, records, size = _deleted(prepared, change, now, leave_out)
         else:
             writes, records, size = _written(prepared, change, now, leave_out)
-            if (records > 0 or size > 0) and not stream.has_room(records, size):
+            if not stream.has_room(records, size):
                 raise Refusal(429, f"The stream `{stream.external_id}` is full.")
         self.streams.write(stream, writes, records, size)
 

@@ -214,8 +214,6 @@ def _learn(group: _Group, models: Models, new_spaces: list[str]) -> tuple[Contai
         new_spaces.append(reference.space)
     known = group.container.definition.properties if group.container is not None else {}
     properties, objects = learn(known, [bytes(one) for one in group.objects])
-    if not properties:
-        raise Fault(0, "", "at least one property is required")
     for name in properties:
         if not names.is_property(name):
             index = next(i for i, one in enumerate(objects) if name in msgspec.json.decode(one))

@@ -351,8 +351,8 @@ def test_dates_and_times_are_aggregated():
 
 
 def test_aggregates_have_their_sizes():
-    """Five levels and sixteen aggregates are taken, more are refused; so is a histogram without end."""
-    world = made({"int64": 1, "text": "a"}, {"int64": 10**9})
+    """Five levels, sixteen aggregates and thirty filter buckets are taken, more are refused."""
+    world = made({"int64": 1, "text": "a"})
 
     def nested(depth: int) -> dict:
         inner = {"aggregates": nested(depth - 1)} if depth > 1 else {}
@@ -381,8 +381,62 @@ def test_aggregates_have_their_sizes():
             {f"f{n}": {"filters": tens} for n in range(3)}
             | {"g": {"filters": {"filters": [{"matchAll": {}}]}}},
         )
-    with pytest.raises(Refusal, match="10,000 buckets"):
-        ask(world, {"h": {"numberHistogram": {"property": path("int64"), "interval": 1}}})
+
+
+def test_a_reply_has_at_most_so_many_buckets():
+    """65,536 buckets are shown, on all levels together; what is not shown counts nothing."""
+    world = made({"int64": 0, "text": "a"}, {"int64": 65_535, "text": "b"})
+    histogram = {"property": path("int64"), "interval": 1}
+    found = ask(world, {"h": {"numberHistogram": histogram}})
+    assert len(found["h"]["numberHistogramBuckets"]) == 65_536
+    unique = {"property": path("text"), "size": 1}
+    for more in (
+        {"u": {"uniqueValues": unique}},
+        {"u": {"uniqueValues": unique | {"aggregates": {"i": {"numberHistogram": histogram}}}}},
+    ):
+        with pytest.raises(Refusal, match="at most 65,536 buckets"):
+            ask(world, {"h": {"numberHistogram": histogram}} | more)
+    upsert(world, record("r2", int64=65_536))
+    with pytest.raises(Refusal, match="at most 65,536 buckets"):
+        ask(world, {"h": {"numberHistogram": histogram}})
+    wider = {"h": {"numberHistogram": histogram | {"interval": 2}}, "u": {"uniqueValues": unique}}
+    assert len(ask(world, wider)["u"]["uniqueValueBuckets"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "day", "year", "value"),
+    [
+        ("9999-12-31T23:59:59Z", "9999-12-31", "9999-01-01", "9999-12-31T23:59:59Z"),
+        ("9999-12-31T23:59:59-18:00", "+10000-01-01", "+10000-01-01", "+10000-01-01T17:59:59Z"),
+        ("0001-01-01T00:00:00+18:00", "0000-12-31", "0000-01-01", "0000-12-31T06:00:00Z"),
+        ("1969-12-31T23:59:59.5Z", "1969-12-31", "1969-01-01", "1969-12-31T23:59:59.500Z"),
+    ],
+)
+def test_times_at_the_ends_of_the_calendar(text, day, year, value):
+    """The first and the last times that a record may hold, in any time zone, have their buckets and their texts."""
+    world = made({"timestamp": text})
+    for interval, start in (("1d", day), ("1y", year)):
+        histogram = {"property": path("timestamp"), "calendarInterval": interval}
+        (bucket,) = ask(world, {"h": {"timeHistogram": histogram}})["h"]["timeHistogramBuckets"]
+        assert bucket["intervalStart"] == f"{start}T00:00:00Z"
+    found = ask(world, {"u": {"uniqueValues": {"property": path("timestamp")}}})
+    assert found["u"]["uniqueValueBuckets"] == [{"count": 1, "value": value}]
+
+
+def test_numbers_at_the_ends_of_their_range():
+    """Sums past 64 bits are floats; what no number can tell is refused, not answered wrongly."""
+    world = made({"int64": 2**63 - 1, "float64": 1e308}, {"int64": 2**63 - 1, "float64": 1e308})
+    found = ask(world, {"s": {"sum": {"property": path("int64")}}, "a": {"avg": {"property": path("int64")}}})
+    assert found == {"s": {"sum": float(2**64 - 2)}, "a": {"avg": float(2**63 - 1)}}
+    assert isinstance(found["s"]["sum"], float)
+    for word in ("sum", "avg"):
+        with pytest.raises(Refusal, match=f"The {word} of the values is out of range"):
+            ask(world, {"s": {word: {"property": path("float64")}}})
+    for interval, told in ((1e-308, "too narrow"), (10**400, "a number above 0")):
+        with pytest.raises(Refusal, match=told):
+            ask(world, {"h": {"numberHistogram": {"property": path("float64"), "interval": interval}}})
+    beyond = {"range": {"property": path("int64"), "lt": 10**400}}
+    assert ask(world, {"n": {"count": {}}}, filter=beyond) == {"n": {"count": 2}}
 
 
 def test_aggregates_heed_filter_and_time():

@@ -160,6 +160,22 @@ def test_json_objects_are_limited_in_bytes():
         check(checker(p=property_of("json", list=True)), p=[big, big])
 
 
+def test_json_that_could_not_be_read_back_is_refused():
+    """Numbers beyond those of a float and objects deeper than 200 levels, which no reader of JSON takes."""
+    one = checker(p=property_of("json"))
+
+    def deep(levels: int) -> Raw:
+        return Raw(b'{"p":{"a":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}}")
+
+    one.check([deep(200)])
+    check(one, p={"a": [10**25, -(10**308)]})
+    with pytest.raises(Fault, match="200 levels deep"):
+        one.check([deep(201)])
+    for digits in (b"1" + b"0" * 400, b"-1" + b"0" * 309, b"1e400"):
+        with pytest.raises(Fault, match="out of range"):
+            one.check([Raw(b'{"p":{"a":[' + digits + b"]}}")])
+
+
 def test_the_fault_names_the_place():
     """A fault says which of the objects does not fit, and which property."""
     one = checker(a=property_of("text"), b=property_of("date", list=True))

@@ -156,6 +156,7 @@ def test_a_filter_matches_what_it_says(world, definition, names):
         ({"prefix": {"property": ["space"], "value": ""}}, "1 to 500"),
         ({"range": {"property": path("int64")}}, "bound is required"),
         ({"range": {"property": path("int64"), "gt": 1, "gte": 1}}, "same side"),
+        ({"range": {"property": path("int64"), "lt": 1, "lte": 1}}, "same side"),
         ({"range": {"property": path("boolean"), "gt": True}}, "not supported"),
         ({"range": {"property": ["space"], "gt": "a"}}, "filter.range.property"),
         ({"containsAll": {"property": path("text"), "values": ["x"]}}, "list properties"),

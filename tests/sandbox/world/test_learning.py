@@ -174,3 +174,26 @@ def test_what_cannot_be_learnt_is_refused(properties, told):
     assert caught.value.message.startswith("items[0].sources[0].properties")
     assert told in caught.value.message
     assert (world.models.spaces, world.models.containers) == ({}, {})
+
+
+def test_spaces_are_checked_when_learning():
+    """A malformed or reserved space is refused, and not made."""
+    world = World(strict=False)
+    for space in ("a.b", "cdf"):
+        with pytest.raises(Refusal) as caught:
+            upsert(world, record("a", space=space, p=1))
+        assert caught.value.message.startswith("items[0].space: ")
+    assert world.models.spaces == {}
+
+
+def test_a_strict_world_keeps_to_what_was_learnt(tmp_path):
+    """A container that was learnt is not widened once the sandbox is strict."""
+    lenient = World(tmp_path, strict=False)
+    upsert(lenient, record("a", p=1))
+    lenient.close()
+    strict = World(tmp_path)
+    for wrong in ({"p": 1.5}, {"q": 1}):
+        with pytest.raises(Refusal):
+            upsert(strict, record("b", **wrong))
+    upsert(strict, record("b", p=2))
+    strict.close()

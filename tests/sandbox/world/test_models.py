@@ -82,7 +82,7 @@ def test_a_container_is_read_as_it_was_written():
         ({"properties": {"p": {"type": {"type": "json"}, "defaultValue": "x"}}}, "defaultValue"),
         (
             {"properties": {"p": {"type": {"type": "text", "list": True}, "defaultValue": "x"}}},
-            "defaultValue",
+            "defaultValue: is not supported for lists",
         ),
         ({"properties": {"p": {"type": {"type": "int32"}, "autoIncrement": True}}}, "autoIncrement"),
         ({"constraints": {"c": {"constraintType": "uniqueness", "properties": ["text"]}}}, "constraints"),
@@ -119,6 +119,16 @@ def test_a_container_is_read_as_it_was_written():
         ),
         ({"usedFor": "tree"}, "usedFor"),
         ({"name": "x" * 256}, "name"),
+        ({"description": "x" * 1025}, "description"),
+        ({"properties": {"p": {"type": {"type": "text"}, "name": "x" * 256}}}, "properties[...].name"),
+        ({"properties": {"p": {"type": {"type": "text", "list": True, "maxListSize": 0}}}}, "maxListSize"),
+        ({"properties": {"p": {"type": {"type": "text", "maxTextSize": 0}}}}, "maxTextSize"),
+        ({"properties": {"p": {"type": {"type": "text", "maxTextSize": 128_001}}}}, "maxTextSize"),
+        ({"properties": {"p": {"type": {"type": "enum", "values": {}}}}}, "values"),
+        (
+            {"properties": {"p": {"type": {"type": "enum", "values": {f"v{n}": {} for n in range(33)}}}}},
+            "values",
+        ),
     ],
 )
 def test_a_definition_against_the_rules_is_refused(changes, told):
@@ -221,6 +231,25 @@ def test_ids_have_their_patterns():
         with pytest.raises(Refusal) as caught:
             call(items(one))
         assert (caught.value.status, caught.value.message.partition(":")[0]) == (400, told)
+
+
+def test_requests_have_their_sizes():
+    """From 1 to 100 spaces or containers in a request, from 1 to 10 constraints or indexes to delete."""
+    models = declared_world().models
+    part = {"space": "plant", "containerExternalId": "pump", "identifier": "c"}
+    for call, most, make in (
+        (lambda body: models.apply_spaces(body, NOW), 100, lambda n: {"space": f"s{n}"}),
+        (models.spaces_by_ids, 100, lambda n: {"space": f"s{n}"}),
+        (models.delete_spaces, 100, lambda n: {"space": f"s{n}"}),
+        (lambda body: models.apply_containers(body, NOW), 100, lambda n: container(f"c{n}")),
+        (models.containers_by_ids, 100, lambda n: {"space": "plant", "externalId": f"c{n}"}),
+        (models.delete_containers, 100, lambda n: {"space": "plant", "externalId": f"c{n}"}),
+        (lambda body: models.delete_parts("indexes", body, NOW), 10, lambda _: part),
+    ):
+        call(items(*(make(n) for n in range(most))))
+        for wrong in (0, most + 1):
+            with pytest.raises(Refusal, match="items"):
+                call(items(*(make(n) for n in range(wrong))))
 
 
 def test_a_key_that_stands_twice_in_a_request_is_refused():

@@ -160,6 +160,7 @@ def to(name: str, **named: str) -> dict:
             "unitSystemName: `si` is not a unit system; there are SI, Default, Imperial",
         ),
         ({"properties": []}, "length >= 1"),
+        ({"properties": KELVIN["properties"] * 1001}, "length <= 1000"),
         ({"properties": KELVIN["properties"] * 2}, "properties[1].property: stands twice"),
         (to("temperature"), "properties[0].unit: exactly one"),
         (to("temperature", externalId="temperature:k", unitSystemName="SI"), "exactly one"),

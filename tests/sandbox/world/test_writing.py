@@ -47,8 +47,8 @@ def changed(**fields) -> dict:
         (items(*[record(str(n)) for n in range(1001)]), "items: expected `array` of length <= 1000"),
         (items(record("a"), changed(space=UNSET)), "items[1]: object missing required field `space`"),
         (items(changed(space=1)), "items[0].space"),
-        (items(changed(space="a.b")), "items[0].space"),
-        (items(changed(space="a" * 44)), "items[0].space"),
+        (items(changed(space="a.b")), "items[0].space: `a.b` is not a valid space id"),
+        (items(changed(space="a" * 44)), "is not a valid space id"),
         (items(changed(externalId=UNSET)), "externalId"),
         (items(changed(externalId="")), "items[0].externalId"),
         (items(changed(externalId="x" * 257)), "items[0].externalId"),
@@ -120,6 +120,23 @@ def test_an_upsert_replaces_the_whole_record():
     assert world.records("events") == {("plant", "a"): {("plant", "pump"): {"int64": 2}}}
     found = done(world.filter("events", encode({}), NOW + 9))["items"]
     assert [(one["createdTime"], one["lastUpdatedTime"]) for one in found] == [(NOW, NOW + 5)]
+
+
+def test_a_delete_has_its_form():
+    """From 1 to 1000 ids, each whole and with nothing more; the fault names the item."""
+    one = {"space": "plant", "externalId": "a"}
+    for content, told in (
+        ([], "items: expected `array` of length >= 1"),
+        ([one | {"externalId": str(n)} for n in range(1001)], "items: expected `array` of length <= 1000"),
+        ([one, {"space": "plant"}], "items[1]"),
+        ([one | {"space": "a.b"}], "items[0].space"),
+        ([one | {"externalId": ""}], "items[0].externalId"),
+        ([one | {"externalId": "x" * 257}], "items[0].externalId"),
+        ([one | {"externalId": "a\0"}], "NUL"),
+        ([one | {"sources": []}], "items[0]: object contains unknown field `sources`"),
+    ):
+        found = refusal(items(*content), Operation.DELETE)
+        assert (found.status, told in found.message) == (400, True)
 
 
 def test_a_record_may_have_several_sources():
@@ -231,6 +248,18 @@ def test_a_full_stream_takes_no_more():
     assert len(world.records("events")) == 1
 
 
+def test_a_stream_full_of_bytes_takes_no_more():
+    """Past the template's gigabytes a record that grows is a 429, while one that shrinks passes."""
+    world = declared_world()
+    upsert(world, record("a", text="x" * 100))
+    kept = world.streams.get("events", NOW)
+    kept.bytes = kept.template.max_gigabytes * 10**9
+    with pytest.raises(Refusal) as caught:
+        upsert(world, record("a", text="x" * 101))
+    assert caught.value.status == 429
+    upsert(world, record("a", text="x" * 99))
+
+
 def test_readers_see_a_write_a_while_later():
     """With `visible_after` a reader sees the old state until then, while writers already meet the new one."""
     world = declared_world(visible_after=2000)
@@ -322,6 +351,11 @@ def test_streams_follow_their_rules():
     with pytest.raises(Refusal) as conflict:
         world.streams.create(items(stream("events")), NOW)
     assert (conflict.value.status, conflict.value.duplicated) == (409, ({"externalId": "events"},))
+    for bad in (items(), items({"externalId": "events"}, {"externalId": "log"}), items({"externalId": "A"})):
+        with pytest.raises(Refusal):
+            world.streams.delete(bad)
+    with pytest.raises(Refusal, match="length >= 1"):
+        world.streams.create(items(), NOW)
     upsert(world, record("a"))
     assert world.streams.delete(items({"externalId": "events"})) == {}
     assert world.streams.delete(items({"externalId": "events"})) == {}
