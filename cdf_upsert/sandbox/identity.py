@@ -237,7 +237,7 @@ class Identity:
 
     def _by_code(self, form: Mapping[str, str], client: Client, now: float) -> dict[str, Any]:
         code = self._codes.pop(form.get("code", ""), None)
-        if code is None or code.grant.client_id != client.client_id or now >= code.grant.expires:
+        if code is None or code.grant.client_id != client.client_id:
             raise OAuthError("invalid_grant", "The code is not valid.")
         if form.get("redirect_uri") != code.redirect_uri:
             raise OAuthError("invalid_grant", "The redirect_uri is not the one that was asked with.")

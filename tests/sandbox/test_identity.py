@@ -132,6 +132,8 @@ def test_a_person_may_say_no():
         ({"client_id": "nobody"}, "invalid_client"),
         ({"redirect_uri": "https://evil.example/"}, "invalid_request"),
         ({"redirect_uri": "http://evil.example/"}, "invalid_request"),
+        ({"redirect_uri": "https://localhost:5000/callback"}, "invalid_request"),
+        ({"client_id": "job", "code_challenge_method": "S512"}, "invalid_request"),
         ({"redirect_uri": "http://localhost.evil.example/"}, "invalid_request"),
         ({"redirect_uri": ""}, "invalid_request"),
         ({"response_type": "token"}, "unsupported_response_type"),
@@ -149,6 +151,37 @@ def test_a_public_client_must_prove_itself():
     bare = {name: value for name, value in query().items() if not name.startswith("code_challenge")}
     assert error(provider().ask, bare) == "invalid_request"
     assert provider().ask(bare | {"client_id": "job"}).challenge is None
+
+
+def test_a_client_with_a_secret_may_sign_in_without_a_challenge():
+    """Its code needs no verifier, and one that comes all the same is not looked at."""
+    identity = provider()
+    bare = {name: value for name, value in query(client_id="job").items() if not name.startswith("code_")}
+    form = {
+        "grant_type": "authorization_code",
+        "client_id": "job",
+        "client_secret": "s3cret",
+        "redirect_uri": REDIRECT,
+    }
+    for more in ({}, {"code_verifier": "any"}):
+        target = identity.answer(identity.ask(bare), "you", allowed=True, now=0.0)
+        code = parse_qs(urlsplit(target).query)["code"][0]
+        assert identity.token(form | more | {"code": code}, None, 1.0)["access_token"]
+
+
+def test_a_grant_is_for_its_client():
+    """A refresh token or a device code of one client is worth nothing to another."""
+    identity = provider()
+    other = {"client_id": "job", "client_secret": "s3cret"}
+    started = identity.start_device({"client_id": "app"}, "http://x/device", "you", 0.0)
+    identity.answer_device(started["user_code"], allowed=True, now=1.0)
+    device = {"grant_type": DEVICE, "device_code": started["device_code"]}
+    assert error(identity.token, device | other, None, 2.0) == "invalid_grant"
+    refresh = identity.token(device | {"client_id": "app"}, None, 3.0)["refresh_token"]
+    assert (
+        error(identity.token, {"grant_type": "refresh_token", "refresh_token": refresh} | other, None, 4.0)
+        == "invalid_grant"
+    )
 
 
 def test_a_refresh_token_is_good_once():

@@ -3,10 +3,10 @@
 import math
 import sys
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from cdf_upsert.sandbox.world.buckets import (
     FUNCTIONS,
@@ -57,7 +57,7 @@ _TIMES = frozenset({"timestamp", "date"})
 
 
 class _Body(Struct, rename="camel"):
-    aggregates: Annotated[dict[str, dict[str, Any]], Meta(min_length=1, max_length=_MAX_PER_LEVEL)]
+    aggregates: dict[str, Any]
     last_updated_time: Times | None = None
     filter: dict[str, Any] | None = None
     target_units: TargetUnits | None = None
@@ -268,7 +268,7 @@ class _Compiler:
                 raise at(f"{place}.bucketsPath", "expected a text of 1 to 1280 characters")
             if not isinstance(window, int) or isinstance(window, bool) or window < 1:
                 raise at(f"{place}.window", "expected a number from 1 on")
-            if function not in FUNCTIONS:
+            if not isinstance(function, str) or function not in FUNCTIONS:
                 raise at(f"{place}.function", f"expected one of {', '.join(FUNCTIONS)}")
             found[name] = Moving(path, window, function, f"{place}.bucketsPath", self._names)
         return found
@@ -342,7 +342,7 @@ def _intervals(content: dict[str, Any], where: str) -> tuple[Callable[[int], int
     calendar, fixed = content.get("calendarInterval"), content.get("fixedInterval")
     if (calendar is None) == (fixed is None):
         raise at(where, "exactly one of `calendarInterval` and `fixedInterval` is required")
-    if calendar in _MONTHS:
+    if isinstance(calendar, str) and calendar in _MONTHS:
         months = _MONTHS[calendar]
         return (
             lambda time: month_start(month(time) // months * months),

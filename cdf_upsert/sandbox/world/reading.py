@@ -375,7 +375,7 @@ def _typing(lens: Lens, chosen: Selection, compiled: Filter) -> dict[str, Any]:
 
 
 def _refuse_long(items: list[dict[str, Any]], most: int) -> None:
-    if len(items) and len(orjson.dumps(items)) > most:
+    if len(orjson.dumps(items)) > most:
         raise Refusal(
             400, f"The reply would be longer than {most:,} bytes: ask for fewer records or properties."
         )

@@ -39,7 +39,7 @@ BAD = {
     "boolean": [1, "true", 0.0],
     "int32": [2**31, -(2**31) - 1, 1.0, 1.5, "1", True],
     "int64": [2**63, -(2**63) - 1, 1.0, "1"],
-    "float32": [3.5e38, "1", True],
+    "float32": [3.5e38, -3.5e38, "1", True],
     "float64": ["1.5", False, [1.5]],
     "timestamp": [
         0,
@@ -65,7 +65,14 @@ BAD = {
         20240101,
     ],
     "json": [1, "x", [1], {"k" * 129: 1}, {"a": "v" * 10_241}, {str(n): 1 for n in range(257)}],
-    "direct": [{"space": "plant"}, RELATION | {"more": 1}, {"space": "nowhere", "externalId": "n"}, "plant"],
+    "direct": [
+        RELATION | {"externalId": ""},
+        RELATION | {"externalId": "x" * 257},
+        {"space": "plant"},
+        RELATION | {"more": 1},
+        {"space": "nowhere", "externalId": "n"},
+        "plant",
+    ],
     "enum": ["ON", "lost", "", 1],
 }
 
@@ -132,6 +139,14 @@ def test_a_property_that_must_not_be_null_must_be_there():
     filled = Property(type=PropertyType(type="int32"), nullable=False, default_value=7)
     assert check(checker(p=filled, q=other), q=1) == [b'{"q":1,"p":7}']
     assert check(checker(p=filled, q=other), p=2) == [b'{"p":2}']
+
+
+def test_an_enum_of_the_unknown_alone_takes_nothing():
+    """The unknown value cannot be written, also where it is the only one."""
+    only = property_of("enum", values={"lost": {}}, unknownValue="lost")
+    for value in ("lost", "", "on"):
+        with pytest.raises(Fault):
+            check(checker(p=only), p=value)
 
 
 def test_text_may_be_limited_in_bytes():

@@ -176,6 +176,14 @@ def test_what_cannot_be_learnt_is_refused(properties, told):
     assert (world.models.spaces, world.models.containers) == ({}, {})
 
 
+def test_a_relation_names_a_space_that_could_be():
+    """What is learnt may relate to any space, but for a malformed one."""
+    world = World(strict=False)
+    upsert(world, record("a", p={"space": "elsewhere", "externalId": "x"}))
+    with pytest.raises(Refusal, match=r"the space `a\.b` of the relation"):
+        upsert(world, record("b", p={"space": "a.b", "externalId": "x"}))
+
+
 def test_spaces_are_checked_when_learning():
     """A malformed or reserved space is refused, and not made."""
     world = World(strict=False)

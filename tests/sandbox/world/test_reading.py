@@ -64,6 +64,37 @@ def test_only_selected_properties_are_shown():
     assert "sources" in refused(world, sources=[])
 
 
+def test_a_request_has_its_sizes():
+    """Up to ten sources, with 1 to 1000 properties each; from one sort key on; bounds and cursors that are no novels."""
+    world = declared_world()
+    one = {"source": CONTAINER, "properties": ["*"]}
+    ask(world, sources=[one] * 10)
+    ask(world, sources=[{"source": CONTAINER, "properties": ["text"] * 1000}])
+    for place, body in (
+        ("sources", {"sources": [one] * 11}),
+        ("sources[0].properties", {"sources": [one | {"properties": []}]}),
+        ("sources[0].properties", {"sources": [one | {"properties": ["text"] * 1001}]}),
+        ("sources[0].properties[0]: expected `str` of length", {"sources": [one | {"properties": [""]}]}),
+        (
+            "sources[0].properties[0]: expected `str` of length",
+            {"sources": [one | {"properties": ["x" * 256]}]},
+        ),
+        ("sort", {"sort": []}),
+        ("lastUpdatedTime.gt: expected `str` of length", {"lastUpdatedTime": {"gt": ""}}),
+        ("lastUpdatedTime.gt: expected `str` of length", {"lastUpdatedTime": {"gt": "x" * 101}}),
+    ):
+        assert refused(world, **body).startswith(place)
+    for place, body in (
+        ("cursor: expected `str` of length", {"cursor": ""}),
+        ("cursor: expected `str` of length", {"cursor": "x" * 100_001}),
+        ("initializeCursor: expected `str` of length", {"initializeCursor": "1-ago"}),
+        ("initializeCursor: expected `str` of length", {"initializeCursor": "0" * 96 + "1d-ago"}),
+    ):
+        with pytest.raises(Refusal) as caught:
+            feed(world, **body)
+        assert caught.value.message.startswith(place)
+
+
 def test_types_are_told_when_asked_for():
     """`includeTyping` describes the properties of the reply and of the filter."""
     world = declared_world()
@@ -140,12 +171,15 @@ def test_times_are_bounded_as_the_api_asks():
 
 
 def test_a_reply_has_a_ceiling():
-    """A reply of more than 20 MB is refused, not sent."""
+    """A reply of more than 20 MB, and a page of changes of more than 10 MB, is refused, not sent."""
     world = declared_world()
     for part in range(4):
         upsert(world, *(record(f"{part}.{n}", text="x" * 120_000) for n in range(50)))
     assert len(ask(world, sources=ALL, limit=100)["items"]) == 100
     assert "20,000,000" in refused(world, sources=ALL, limit=1000)
+    assert len(feed(world, initializeCursor="1d-ago", sources=ALL, limit=80)["items"]) == 80
+    with pytest.raises(Refusal, match="10,000,000"):
+        feed(world, initializeCursor="1d-ago", sources=ALL, limit=90)
 
 
 INT = ["plant", "pump", "int64"]
