@@ -97,7 +97,8 @@ class Journal:
         self._tidy = opened.standing.again == 0
         self._last_failed = -1
         self._under_way: dict[int, facts.Sent] = {}
-        self._foreseen: set[int] = set()  # Batches that only the memory knows of.
+        self._foreseen: set[int] = set()  # Batches that no request has had yet.
+        self._noted: set[int] = set()  # Those of them that only the memory knows of.
         self._facts: list[facts.Fact] = []
         self._lines: list[bytes] = []
         self._read: deque[Checkpoint] = opened.state.read
@@ -150,6 +151,7 @@ class Journal:
         fact = facts.sent(batch, records, overtaking)
         self._under_way[batch] = fact
         self._foreseen.add(batch)
+        self._noted.add(batch)
         self._write(fact)
 
     async def intend(self, batch: int) -> None:
@@ -159,8 +161,9 @@ class Journal:
             LoaderError: the journal cannot be written.
         """
         with self._guarded():
-            if batch in self._foreseen:
+            if batch in self._noted:
                 self._commit()
+            self._foreseen.discard(batch)
 
     async def settle(self, settlement: Settlement) -> None:
         """Write down final outcomes, and failed records into the failed file.
@@ -270,7 +273,7 @@ class Journal:
             self._write(facts.Counted(self._total))
         self._store.append(self._run.number, self._facts)
         self._facts = []
-        self._foreseen.clear()
+        self._noted.clear()
         if self._lines:
             if self._file.append(self._lines):
                 self._store.own_file(self._run.number, self._file.inode)
@@ -308,6 +311,8 @@ class Journal:
 
     def _end(self, outcome: Outcome, reason: str, now: datetime) -> None:
         self._tidy_file()
+        for batch in self._foreseen:
+            self._write(facts.Settled((), 0, 0, batch, ()))
         self._store.begin()
         if self._file.inode is not None:
             self._store.own_file(self._run.number, self._file.inode)

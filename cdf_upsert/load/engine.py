@@ -218,12 +218,7 @@ class Engine:
         self._changed.set()
 
     def _make_ready(self, packed: Packed) -> None:
-        self._outbox.add(self._foresee(Batch(packed.records, packed.nbytes)))
-
-    def _foresee(self, batch: Batch) -> Batch:
-        self._number(batch)
-        self._books.foresee(batch.number, batch.records, self._ordering.overtaking(batch.records))
-        return batch
+        self._outbox.add(Batch(packed.records, packed.nbytes))
 
     def _seal(self, now: float) -> None:
         """Close the part-filled batch when it has waited long enough, or when waiting would bring nothing."""
@@ -292,6 +287,11 @@ class Engine:
         self._pacing.sent(now, records=len(batch.records), nbytes=batch.nbytes, retry=retry)
         self._emit(events.BatchSent(now, len(batch.records), batch.nbytes, retry, len(self._under_way)))
         self._spawn(self._try(batch))
+
+    def _foresee(self, batch: Batch) -> None:
+        """Give a batch that no request has had its number."""
+        self._number(batch)
+        self._books.foresee(batch.number, batch.records, self._ordering.overtaking(batch.records))
 
     def _again(self, batch: Batch, when: float) -> None:
         self._outbox.put_off(batch, when)
@@ -460,6 +460,9 @@ class Engine:
         due = [*freed.due, *self._ordering.failed([by_ordinal[one.ordinal] for one in failed])]
         self._pack(due)
         self._room.set()
+        coming = self._outbox.first_new
+        if coming is not None and not coming.number and self._halt is None:
+            self._foresee(coming)  # It takes the place that becomes free, and need not wait for the journal.
         await self._settle(
             Settlement(
                 accepted=accepted,

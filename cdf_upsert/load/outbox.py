@@ -63,6 +63,11 @@ class Outbox:
         return len(self._new)
 
     @property
+    def first_new(self) -> Batch | None:
+        """The batch that waits longest of those that were never put off."""
+        return self._new[0] if self._new else None
+
+    @property
     def next_due(self) -> float | None:
         """When the next batch is due that was put off."""
         return self._due[0][0] if self._due else None

@@ -307,4 +307,8 @@ def test_a_batch_takes_one_transaction_when_batches_follow_each_other(tmp_path: 
         return written
 
     assert asyncio.run(go()) == [1, 1, 2, 2, 3]
+    journal.foresee(6, [make_record(5, "6")], [])
+    journal.finish(Outcome.STOPPED, "", NOW)
+    # What no request has had cannot have landed.
+    assert list(journal._state.under_way()) == [1, 3, 4]
     journal.close()

@@ -197,15 +197,17 @@ _LEAVES = st.one_of(
     ),
     st.builds(lambda n: {"equals": {"property": ["space"], "value": n}}, st.sampled_from(["plant", "mine"])),
 )
-_TREES = st.recursive(
-    _LEAVES,
-    lambda inner: st.one_of(
+
+
+def _joined(inner):
+    return st.one_of(
         st.builds(lambda parts: {"and": parts}, st.lists(inner, min_size=1, max_size=4)),
         st.builds(lambda parts: {"or": parts}, st.lists(inner, min_size=1, max_size=4)),
         st.builds(lambda part: {"not": part}, inner),
-    ),
-    max_leaves=8,
-)
+    )
+
+
+_TREES = st.one_of(_LEAVES, _joined(_LEAVES), _joined(_joined(_LEAVES)))
 
 
 @patient
