@@ -206,6 +206,9 @@ class Store:
                 f"CREATE TABLE record_{number} (seq INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE,"
                 " created INTEGER, updated INTEGER, state INTEGER, body BLOB)"
             )
+            self._sql.execute(
+                f"CREATE INDEX tombstone_{number} ON record_{number} (updated) WHERE state = {State.DELETED.value}"
+            )
         return number
 
     def delete_stream(self, number: int) -> None:
@@ -305,16 +308,24 @@ class Store:
             beyond = f"{spaces[-1]}/"  # the character after the dot
         return spaces
 
-    def expire(self, stream: int, *, before: int, tombstones_only: bool) -> tuple[int, int]:
-        """Forget what was last changed before a time; returns how many live records went, and their bytes."""
-        # The last change stays, so that change numbers are never given twice.
-        condition = f"seq < (SELECT max(seq) FROM record_{stream}) AND updated < ?"
-        if tombstones_only:
-            condition += f" AND state = {State.DELETED.value}"
-        alive = self._sql.execute(
+    def expire(self, stream: int, before: int) -> tuple[int, int]:
+        """Forget what was last changed before a time; returns how many records went, and their bytes."""
+        condition = f"{self._old(stream)} AND updated < ?"
+        gone = self._sql.execute(
             f"SELECT count(*), coalesce(sum(length(body) + length(identity)), 0) FROM record_{stream}"
-            f" WHERE {condition} AND state <> {State.DELETED.value}",
+            f" WHERE {condition}",
             (before,),
         ).fetchone()
         self._sql.execute(f"DELETE FROM record_{stream} WHERE {condition}", (before,))
-        return int(alive[0]), int(alive[1])
+        return int(gone[0]), int(gone[1])
+
+    def expire_tombstones(self, stream: int, before: int) -> None:
+        """Forget what was deleted before a time."""
+        self._sql.execute(
+            f"DELETE FROM record_{stream} WHERE state = {State.DELETED.value} AND updated < ? AND {self._old(stream)}",
+            (before,),
+        )
+
+    def _old(self, stream: int) -> str:
+        """All but the last change, which stays so that change numbers are never given twice."""
+        return f"seq < (SELECT max(seq) FROM record_{stream})"

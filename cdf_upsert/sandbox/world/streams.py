@@ -212,11 +212,9 @@ class Streams:
             self.settle(stream, now)
             days = stream.template.expires_days
             if stream.template.mutable:
-                self._store.expire(stream.id, before=now - _TOMBSTONE_DAYS * DAY_MS, tombstones_only=True)
+                self._store.expire_tombstones(stream.id, now - _TOMBSTONE_DAYS * DAY_MS)
             elif days is not None:
-                records, size = self._store.expire(
-                    stream.id, before=now - days * DAY_MS, tombstones_only=False
-                )
+                records, size = self._store.expire(stream.id, now - days * DAY_MS)
                 stream.records -= records
                 stream.bytes -= size
                 self._store.put_totals(stream.id, stream.records, stream.bytes)

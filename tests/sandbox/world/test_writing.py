@@ -60,7 +60,10 @@ def changed(**fields) -> dict:
         (items(record("a", json={"k\0": 1})), "items[0].sources[0].properties.json"),
         (items(changed(more=1)), "items[0]: object contains unknown field `more`"),
         (items(changed(sources=[])), "items[0].sources"),
-        (items(changed(sources=record("a")["sources"] * 101)), "items[0].sources"),
+        (
+            items(changed(sources=record("a")["sources"] * 101)),
+            "items[0].sources: expected `array` of length <= 100",
+        ),
         (items(changed(sources=record("a")["sources"] * 2)), "items[0].sources: names a container twice"),
         (items(changed(sources=[{"source": CONTAINER}])), "items[0].sources[0]"),
         (
