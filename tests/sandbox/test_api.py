@@ -269,6 +269,30 @@ def test_budgets_hold_over_http():
         assert {api.get("/streams/events").status_code for _ in range(8)} == {200}
 
 
+def test_each_kind_of_request_has_its_budget():
+    """With a clock that all but stands still: writes of all kinds share one budget, queries another, filters have less."""
+    writes = [
+        ("/upsert", body("a")),
+        ("", body("b")),
+        ("/delete", b'{"items":[{"space":"plant","externalId":"x"}]}'),
+    ]
+    sync = ("/sync", b'{"initializeCursor":"1d-ago"}')
+    aggregate = ("/aggregate", b'{"aggregates":{"n":{"count":{}}}}')
+    for requests, most in (
+        (writes, 30),
+        ([("/filter", b"{}")], 15),
+        ([sync, aggregate], 30),
+        ([("/filter", b"{}"), sync, aggregate], 30),
+    ):
+        with running(Options(limits="cdf", clock_speed=0.001)) as sandbox, Api(sandbox) as api:
+            codes = []
+            for number in range(most + len(requests)):
+                path, content = requests[number % len(requests)]
+                codes.append(api.send(f"/streams/events/records{path}", content).status_code)
+            assert 429 not in codes[:most]
+            assert codes[most:] == [429] * len(requests)
+
+
 def test_quotas_hold_over_http():
     """Past the ten-minute quota a write is 429 with the seconds to wait, in the client's time."""
     with running(Options(limits="cdf", clock_speed=60)) as sandbox, Api(sandbox) as api:

@@ -19,6 +19,24 @@ def refused(call, *args) -> Refusal:
     return caught.value
 
 
+def test_the_published_budgets_and_quotas():
+    """Per second and at once, for the project and for one identity; created, changed and bytes in ten minutes."""
+    assert {kind: [(one.per_second, one.at_once) for one in both] for kind, both in BUDGETS.items()} == {
+        Kind.WRITE: [(40, 20), (30, 15)],
+        Kind.FILTER: [(20, 20), (15, 15)],
+        Kind.QUERY: [(40, 30), (30, 22)],
+        Kind.STREAMS: [(5, 3), (3, 2)],
+    }
+    assert WINDOW == 600
+    assert {
+        name: (one.quota_created, one.quota_changed, one.quota_bytes) for name, one in TEMPLATES.items()
+    } == {
+        "BasicLiveData": (170_000, 85_000, 170_000_000),
+        "BasicArchive": (170_000, 0, 170_000_000),
+        "ImmutableTestStream": (800_000, 0, 1_500_000_000),
+    }
+
+
 @pytest.mark.parametrize("kind", Kind)
 def test_an_identity_has_its_requests_per_second(kind):
     """One identity may make so many requests in a second, and as many again a second later."""

@@ -266,13 +266,21 @@ def test_a_stream_full_of_bytes_takes_no_more():
 def test_readers_see_a_write_a_while_later():
     """With `visible_after` a reader sees the old state until then, while writers already meet the new one."""
     world = declared_world(visible_after=2000)
+
+    def count(now: int) -> int:
+        body = encode({"aggregates": {"n": {"count": {}}}})
+        return done(world.aggregate("events", body, now))["aggregates"]["n"]["count"]
+
     upsert(world, record("a", int32=1), now=NOW)
     assert done(world.filter("events", encode({}), NOW + 1999))["items"] == []
+    assert count(NOW + 1999) == 0
     assert write(world, Operation.INGEST, "events", record("a"), now=NOW + 10) == {"plant.a"}
+    assert count(NOW + 2000) == 1
     assert len(done(world.filter("events", encode({}), NOW + 2000))["items"]) == 1
     upsert(world, record("a", int32=2), now=NOW + 3000)
     write(world, Operation.DELETE, "events", {"space": "plant", "externalId": "a"}, now=NOW + 3001)
     assert len(done(world.filter("events", encode({}), NOW + 4000))["items"]) == 1
+    assert count(NOW + 4000) == 1
     assert world.streams.get("events", NOW).ahead.keys() == {"plant.a"}
     assert done(world.filter("events", encode({}), NOW + 5001))["items"] == []
     assert world.streams.get("events", NOW).ahead == {}
@@ -296,6 +304,7 @@ def test_records_of_a_template_with_a_lifetime_expire():
         return [one["externalId"] for one in page["items"]]
 
     assert changes(NOW + 2 * DAY) == ["old", "gone", "new"]
+    assert changes(NOW + 3 * DAY) == ["old", "gone", "new"]
     assert changes(NOW + 4 * DAY) == ["old", "new"]
     write(world, Operation.INGEST, "log", record("a"), now=NOW + 4 * DAY)
     write(world, Operation.INGEST, "log", record("b"), now=NOW + 10 * DAY)
@@ -332,6 +341,45 @@ def test_a_directory_has_one_sandbox_at_a_time(tmp_path):
         declared_world_again(tmp_path)
     world.close()
     declared_world_again(tmp_path).close()
+
+
+_TEMPLATES = {
+    "BasicLiveData": ("Mutable", 5_000_000, 15, {"retainedAfterSoftDelete": "P42D"}, {}),
+    "BasicArchive": (
+        "Immutable",
+        50_000_000,
+        50,
+        {"retainedAfterSoftDelete": "P42D"},
+        {"maxFilteringInterval": "P365D"},
+    ),
+    "ImmutableTestStream": (
+        "Immutable",
+        50_000_000,
+        50,
+        {"retainedAfterSoftDelete": "P1D", "dataDeletedAfter": "P7D"},
+        {"maxFilteringInterval": "P7D"},
+    ),
+}
+
+
+@pytest.mark.parametrize("template", _TEMPLATES)
+def test_a_stream_tells_its_template(template):
+    """Type, limits and lifetimes are the template's; what is consumed is told only where it is asked for."""
+    kind, records, gigabytes, lifecycle, interval = _TEMPLATES[template]
+    world = declared_world()
+    made = world.streams.create(items(stream("fresh", template)), NOW)["items"][0]
+    limits = {"maxRecordsTotal": {"provisioned": records}, "maxGigaBytesTotal": {"provisioned": gigabytes}}
+    assert made == {
+        "externalId": "fresh",
+        "createdTime": NOW,
+        "createdFromTemplate": template,
+        "type": kind,
+        "settings": {"lifecycle": lifecycle, "limits": limits | interval},
+    }
+    assert world.retrieve_stream("fresh", NOW) == made
+    told = world.retrieve_stream("fresh", NOW, statistics=True)["settings"]["limits"]
+    assert told["maxRecordsTotal"] == {"provisioned": records, "consumed": 0}
+    assert told["maxGigaBytesTotal"] == {"provisioned": gigabytes, "consumed": 0}
 
 
 def test_streams_follow_their_rules():
