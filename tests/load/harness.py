@@ -208,7 +208,6 @@ class MemoryBooks:
         self.intended |= self.open.get(batch, set())  # A part was intended with its whole.
 
     async def settle(self, settlement: Settlement) -> None:
-        await asyncio.sleep(0.001)
         self.settlements += 1
         if self.fail_after is not None and self.settlements > self.fail_after:
             raise LoaderError("The disk is full: make room and rerun.")
@@ -222,9 +221,14 @@ class MemoryBooks:
             self._settle(failed.ordinal, "failed")
             self.failed[failed.ordinal] = failed
         if settlement.closed is not None:
-            self.open.pop(settlement.closed, None)
+            known = self.open.pop(settlement.closed, None)
+            assert known is not None, "a batch is closed that was never opened"
+            assert {record.ordinal for record in settlement.accepted} <= known
+            assert {failed.ordinal for failed in settlement.failed} <= known
+            assert {record.ordinal for _, part in settlement.opened for record in part} <= known
         for number, records in settlement.opened:
             self.open[number] = {record.ordinal for record in records}
+        await asyncio.sleep(0.001)
 
     def passed(self, checkpoint: Checkpoint) -> None:
         self.checkpoints.append(checkpoint)

@@ -106,6 +106,10 @@ class WatchedBooks(MemoryBooks):
         async for some in self.journal.again():
             yield some
 
+    def foresee(self, *what: Any) -> None:
+        super().foresee(*what)
+        self.journal.foresee(*what)
+
     async def intend(self, *what: Any) -> None:
         await super().intend(*what)
         await self.journal.intend(*what)

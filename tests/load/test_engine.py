@@ -8,9 +8,9 @@ import pytest
 from cdf_upsert.core.events import BatchSent, Outcome
 from cdf_upsert.core.framing import Position
 from cdf_upsert.core.standing import Checkpoint, Ranges, Standing
-from cdf_upsert.core.stopping import StoppingPolicy
+from cdf_upsert.core.stopping import FailureCount, StoppingPolicy
 from cdf_upsert.load import Engine
-from tests.load.harness import Fault, MemoryBooks, MemoryInput, Service, input_of, run_engine
+from tests.load.harness import Fault, MemoryBooks, MemoryInput, Service, error, input_of, run_engine
 from tests.records import make_text
 from tests.virtual_time import run
 
@@ -44,6 +44,15 @@ def test_a_message_that_names_the_record_finds_it_at_once() -> None:
     assert done.service.requests == 3
 
 
+def test_a_batch_that_is_bad_throughout_costs_a_request_a_record() -> None:
+    """Soon each record is sent alone: all fail by a reply to themselves alone, and none is forgotten."""
+    many = StoppingPolicy(max_failures=FailureCount(1000))  # Or the run would stop, as all fail alike.
+    done = run(run_engine([input_of(*((str(i), -1) for i in range(300)))], Service(), policy=many))
+    assert set(done.books.failed) == set(range(300))
+    assert {f.failure.kind for f in done.books.failed.values()} == {"rejected"}
+    assert 300 < done.service.requests < 320
+
+
 def test_the_last_version_of_each_key_stands() -> None:
     """400 keys in 12,000 records at 8 at once, with lost replies, 503 and 409: the last version of each stands."""
     faults = ([Fault.LOST] * 10 + [Fault.SOME_UNAVAILABLE] * 5 + [Fault.SOME_CONFLICT] * 2) * 3
@@ -74,6 +83,34 @@ def test_replies_that_are_always_lost_end_in_reading_back() -> None:
     assert done.tally.accepted == 250
     assert done.ending.outcome is Outcome.COMPLETE
     assert service.looks >= 3
+
+
+def test_while_nobody_can_tell_what_is_stored_nothing_is_settled() -> None:
+    """When reading back fails, too, the records are sent and looked up again, until an answer comes."""
+
+    class Mute(Service):
+        async def compare(self, records):
+            answer = await super().compare(records)
+            return None if self.looks <= 6 else answer
+
+    done = run(run_engine([input_of(*((str(i), i) for i in range(50)))], Mute(forever=Fault.LOST)))
+    assert done.tally.accepted == 50
+    assert done.service.looks == 7
+
+
+def test_a_message_that_names_the_wrong_record_is_not_believed_for_ever() -> None:
+    """The first of a batch is always named, the last is bad: after a few good ones alone the batch is halved."""
+
+    class Lying(Service):
+        def _answer(self, records):
+            reply = super()._answer(records)
+            if reply.status != 400:
+                return reply
+            return error(400, f"record '{records[0].key[1]}' is wrong")
+
+    done = run(run_engine([input_of(*((str(i), -1 if i == 999 else i) for i in range(1000)))], Lying()))
+    assert set(done.books.failed) == {999}
+    assert done.service.requests < 40
 
 
 def test_what_was_never_stored_fails_as_unknown() -> None:
@@ -138,6 +175,31 @@ def test_a_stop_lets_requests_finish_and_counts_the_rest_as_unsent() -> None:
     assert done.service.at_once == 0
 
 
+def test_versions_that_wait_when_a_run_stops_are_unsent() -> None:
+    """They were read, and no newer version of them was accepted."""
+
+    def interrupt(engine: Engine) -> None:
+        asyncio.get_running_loop().call_later(0.2, engine.halt, Outcome.INTERRUPTED, "Interrupted.")
+
+    source = MemoryInput([[make_text("k", i)] for i in range(5)], pauses=[0.0, *[0.02] * 4])
+    done = run(run_engine([source], Service(latency=1.0), linger=0.0, meanwhile=interrupt))
+    assert done.service.writes["s", "k"] == [0]
+    assert (done.tally.read, done.tally.accepted, done.tally.unsent) == (5, 1, 4)
+
+
+def test_a_refusal_fails_nobody_who_was_unclear_before() -> None:
+    """Three lost connections, then 401: what the fourth try would have settled is unsent."""
+
+    class Expiring(Service):
+        def _answer(self, records):
+            return super()._answer(records) if self.script else error(401, "no")
+
+    done = run(run_engine([input_of(("a", 1))], Expiring([Fault.CUT] * 3, most_faults=9)))
+    assert done.ending.outcome is Outcome.REFUSED
+    assert done.service.requests == 4
+    assert (done.tally.failed, done.tally.unsent) == (0, 1)
+
+
 def test_a_stop_waits_no_longer_than_its_grace() -> None:
     """A request that hangs is cut off after the grace, and its records are unsent."""
 
@@ -155,8 +217,6 @@ def test_a_refusal_of_everything_ends_the_run(status: int, outcome: str) -> None
 
     class Refusing(Service):
         def _answer(self, records):
-            from tests.load.harness import error
-
             return error(status, "no")
 
     done = run(run_engine([input_of(*((str(i), i) for i in range(5000)))], Refusing()))
@@ -166,7 +226,8 @@ def test_a_refusal_of_everything_ends_the_run(status: int, outcome: str) -> None
     assert not done.books.failed
 
 
-def test_a_service_that_is_dead_for_ten_minutes_fails_no_record() -> None:
+@pytest.mark.parametrize("count", [500, 5000])
+def test_a_service_that_is_dead_for_ten_minutes_fails_no_record(count: int) -> None:
     """While the service says later the run goes on, and nobody is blamed."""
 
     class Dead(Service):
@@ -174,9 +235,9 @@ def test_a_service_that_is_dead_for_ten_minutes_fails_no_record() -> None:
             loop = asyncio.get_running_loop()
             return Fault.UNAVAILABLE if loop.time() < 1600 else None
 
-    done = run(run_engine([input_of(*((str(i), i) for i in range(5000)))], Dead()))
+    done = run(run_engine([input_of(*((str(i), i) for i in range(count)))], Dead()))
     assert done.ending.outcome is Outcome.COMPLETE
-    assert done.tally.accepted == 5000
+    assert done.tally.accepted == count
     assert done.service.requests < 150
 
 
@@ -234,7 +295,7 @@ def test_a_batch_that_is_called_too_large_makes_the_next_ones_smaller() -> None:
 
     done = run(run_engine([input_of(*((str(i), i) for i in range(20_000)), block=100)], Small()))
     assert done.tally.accepted == 20_000
-    assert done.service.requests < 150
+    assert done.service.requests < 120, "140 are sent when each batch is halved anew"
 
 
 def test_conflicts_go_again_in_small_batches() -> None:
