@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import sys
 from collections.abc import Callable
 
@@ -172,3 +173,14 @@ def test_a_name_with_control_characters_does_not_reach_the_terminal(alone: Workd
     listed = alone.run("runs").exits(0)
     assert b"a\\x1b[2J\\n.ndjson" in listed.stdout
     assert b"\x1b" not in done.stderr + listed.stdout
+
+
+def test_a_name_that_is_not_utf8_is_told_in_one_way(alone: Workdir) -> None:
+    r"""As `\xff` to people, in the report and in the failed file, whether the file is there or not."""
+    name = os.fsdecode(b"\xff.ndjson")
+    alone.run("check", name).exits(2).says(r"cdf-upsert: \xff.ndjson does not exist")
+    alone.write(name, b'{"x":1}\n')
+    done = alone.run("check", name, "--json", "-v", "--failed", "failed.ndjson").exits(3)
+    done.says(r"Reading \xff.ndjson (ndjson", r"for example \xff.ndjson, line 1")
+    assert done.report["inputs"][0]["path"] == r"\xff.ndjson"
+    assert alone.lines("failed.ndjson")[0]["source"]["path"] == r"\xff.ndjson"

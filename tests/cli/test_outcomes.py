@@ -117,3 +117,20 @@ def test_replies_that_are_always_lost_after_the_write(alone: Workdir) -> None:
         check_order(sandbox, path)
         assert sandbox.traffic.count("upsert", 202) == 0
         assert sandbox.traffic.count("filter", 200) >= 3
+
+
+def test_values_of_a_conflict_are_told_on_demand(alone: Workdir) -> None:
+    """With -v standard error has what is stored and what was sent; failed file and report have names alone."""
+    conflicts = '[[fault]]\nkind = "partial"\ncode = 409\nof = 1.0\nfirst = 2\n'
+    with running(sandbox_with(alone.path, conflicts)) as sandbox:
+        variables = variables_of(sandbox)
+        alone.run("load", "events", stdin=make_text("k", 4711), **variables).exits(0)
+        arguments = ("load", "events", "--json", "-v", "--run-dir", "run")
+        done = alone.run(*arguments, stdin=make_text("k", 4712), **variables).exits(3)
+    done.says("standard input, line 1, key s/k, is stored otherwise: c.value: stored 4711, ours 4712.")
+    [failure] = done.report["failures"]
+    [line] = alone.lines("run/failed.ndjson")
+    assert line["error"]["class"] == failure["class"] == "conflict"
+    assert line["error"]["message"].endswith("what is stored differs in c.value")
+    for told in (alone.read("run/failed.ndjson"), alone.read("run/report.json"), done.stdout):
+        assert b"4711" not in told
