@@ -13,6 +13,7 @@ import pytest
 from cdf_upsert.sandbox.serve import Options, Running, running
 from tests.killing import FORMS, Shell, Version, landed, make_versions, stored, write_input
 from tests.records import make_text
+from tests.workdir import until
 
 LATENCY = "latency = {{ fixed = {seconds} }}\n"
 
@@ -284,3 +285,36 @@ def test_a_full_disk_stops_a_run_in_good_order(tmp_path: Path) -> None:
 def test_a_hundred_kills(tmp_path: Path, chaos: float) -> None:
     """A load of 50,000 records is killed a hundred times and loses nothing."""
     kill_until_done(tmp_path, "ndjson", 100, count=50_000, keys=40_000, chaos=chaos, seed=1)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_a_million_records_go_on_at_99_percent(tmp_path: Path, end: signal.Signals) -> None:
+    """Stopped when 99 % of a million records have landed: the rerun sends the rest alone, and is soon done."""
+    count = 1_000_000
+    with running(Options(keep_writes=True)) as sandbox:
+        path = tmp_path / "input.ndjson"
+        with path.open("wb") as file:
+            for start in range(0, count, 1000):
+                file.write(b"".join(make_text(f"k{i}", i) + b"\n" for i in range(start, start + 1000)))
+        shell = Shell(sandbox, tmp_path, "ndjson", options=())
+        began = time.monotonic()
+        process = shell.start()
+        until(lambda: len(sandbox.traffic.writes) >= 0.99 * count)
+        process.send_signal(end)
+        process.communicate(timeout=60)
+        whole = time.monotonic() - began
+        under_way = shell.under_way()
+        assert under_way <= 20 * 1000
+        assert under_way == 0 or end == signal.SIGKILL
+        before = len(sandbox.traffic.writes)
+        began = time.monotonic()
+        code, report = shell.run()
+        rest = time.monotonic() - began
+        assert code == 0, shell.last_words()
+        check_ledger(report, count)
+        assert report["records"]["alreadyAccepted"] >= before - under_way
+        assert before < len(sandbox.traffic.writes) <= count + under_way
+        assert len({write.key for write in sandbox.traffic.writes}) == count
+        assert stored(sandbox) == {f"k{i}": i for i in range(count)}
+        assert rest < 0.5 * whole, "what was accepted is read again"

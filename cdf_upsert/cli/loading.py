@@ -201,7 +201,11 @@ class _Run:
         )
         with self._signals(loop), ticking(self._screen, loop):
             self._emit(events.Notice(loop.time(), self._journal.first_line))
-            ending = await self._load(loop)
+            try:
+                ending = await self._load(loop)
+            except UsageError as error:
+                self._journal.finish(events.Outcome.ERROR, str(error), datetime.now(UTC))
+                raise
         self._emit(events.Ended(loop.time(), ending.outcome, ending.reason, ending.unsent))
         report = self._report(run_id, started)
         self._journal.finish(report.outcome, report.reason, datetime.now(UTC))

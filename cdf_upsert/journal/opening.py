@@ -187,15 +187,18 @@ def _read(path: Path, now: datetime) -> tuple[Store, facts.State, Damaged | None
 
 
 def _earlier(store: Store, state: facts.State, last: Run | None) -> Earlier | None:
+    """What is there of an earlier load; nothing, when no run of it came so far as to send or settle a record."""
     identity = store.identity()
     if identity is None or last is None:
         return None
     ended_well = last.outcome in {Outcome.COMPLETE, Outcome.FAILURES}
     begun = bool(state.open) or any(True for _ in state.settled)
+    if not begun and not ended_well:
+        return None
     return Earlier(
         identity,
         complete=last.outcome == Outcome.COMPLETE and not store.failed_count(),
-        unfinished=begun and not ended_well,
+        unfinished=not ended_well,
     )
 
 

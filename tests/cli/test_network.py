@@ -1,5 +1,6 @@
 """Dead networks: nobody there, nobody answers, somebody cuts."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -35,6 +36,9 @@ def test_an_address_where_nobody_listens_ends_in_2(nobody: str, alone: Workdir) 
     )
     done.says_nothing_of("..")
     assert done.stdout == b""
+    (listed,) = json.loads(alone.run("runs", "--json").exits(0).stdout)
+    assert listed["ended"] is not None
+    assert listed["reason"].startswith("No connection to 127.0.0.1")
 
 
 @pytest.mark.parametrize("fault", [silence, cut], ids=["mute", "cutting"])

@@ -324,7 +324,22 @@ def test_a_run_that_sent_nothing_holds_nobody_up(tmp_path: Path, plan: Identity)
     """Another load may have a directory in which no record was settled or sent."""
     open_run(plan, tmp_path / "load").close()
     journal = open_run(make_plan(make_input(tmp_path), stream="other"), tmp_path / "load", "two")
-    assert journal.case == cases.OtherLoad()
+    assert journal.case == cases.NewLoad()
+    journal.close()
+
+
+def test_tries_that_sent_nothing_are_no_runs_to_go_on_with(tmp_path: Path, plan: Identity) -> None:
+    """However often a load was refused before its first record: the next run is the first one of a new load."""
+    for run_id in ("one", "two"):
+        journal = open_run(plan, tmp_path / "load", run_id)
+        journal.finish(Outcome.REFUSED, "No such stream.", NOW)
+        journal.close()
+    journal = open_run(plan, tmp_path / "load", "three")
+    assert (journal.case, journal.standing.run) == (cases.NewLoad(), 1)
+    settle(journal, Settlement(make_records("a")))
+    journal.close()
+    journal = open_run(plan, tmp_path / "load", "four")
+    assert journal.standing.run == 2
     journal.close()
 
 
