@@ -38,6 +38,8 @@ BATCH = 1000
 """Records of a whole batch."""
 NEARLY = 0.97
 """The share of a believed quota from which a 429 means that it is spent."""
+USUAL_WINDOW = 600.0
+"""Seconds of every window that is published: what an unknown one is taken for when its first part was shorter."""
 UNKNOWN_WINDOW = 3600.0
 """Seconds for which the books are kept while the window is unknown."""
 REFILL_SAFETY = 0.99
@@ -122,6 +124,8 @@ class Spending:
     shut_age: float = field(init=False, default=0.0)
     open_age: float = field(init=False, default=inf)
     """Seconds after its opening at which a window was last still shut, and open again."""
+    guess: float = field(init=False, default=-inf)
+    """The age at which the first window ended: one probe is enough to see that it was cut short."""
     refused_nbytes: int = field(init=False, default=0)
     """Bytes of the request that was refused when the quota was last spent; 0: none was, the books said so."""
     interval: float = field(init=False)
@@ -343,6 +347,8 @@ class Spending:
         if retry_after is not None:
             return now + retry_after
         age = now - (now if self.opened is None else self.opened)
+        if age < self.guess:
+            return now + max(self.interval, self.guess - age)
         if age < self.shut_age:
             return now + max(self.interval, self.shut_age - age)
         if age < self.open_age < inf:
@@ -351,6 +357,10 @@ class Spending:
 
     def _set_ages(self, shut_age: float, open_age: float) -> None:
         """Remember between which ages a window opened; one not found shut tells only when it was open."""
+        usual = self.quota.window if self.quota else USUAL_WINDOW
+        if self.open_age == inf and open_age < usual:  # It may have begun before the load.
+            self.guess, self.shut_age, self.open_age = open_age, usual - (open_age - shut_age), usual
+            return
         self.shut_age = shut_age or min(self.shut_age, 0.95 * open_age)
         self.open_age = open_age
 
