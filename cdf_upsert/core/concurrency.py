@@ -2,6 +2,9 @@
 
 A decision is made at most once per round trip: only a request that started after the last decision can tell
 what that decision did.
+
+A failure that says "unavailable" brings the limit down by a ratio, and when they show that they come from this
+very limit, to one less. When they are chance it stays: fewer at once would not help.
 """
 
 from collections import deque
@@ -9,6 +12,7 @@ from math import inf
 
 from msgspec import Struct, field
 
+from cdf_upsert.core.chance import Failures
 from cdf_upsert.core.traffic import Observation
 
 CUT = 0.8
@@ -23,6 +27,8 @@ SAMPLE, FEWEST = 16, 6
 """Latencies in a mean, and the fewest that make one: single requests differ by more than the load does."""
 BASE_SECONDS, BASE_PART = 90.0, 4
 """How long a measured base latency is believed, and to what part of the limit it is measured anew."""
+FEWER = 0.75
+"""Up to this part of a limit another is clearly lower."""
 
 
 class Limit(Struct):
@@ -49,13 +55,13 @@ class Limit(Struct):
     resume: int | None = None
     """The limit before it was lowered to measure the base anew."""
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLE))
+    failures: Failures = field(default_factory=Failures)
 
     def observe_calm(self, now: float, seen: Observation) -> None:
         """Learn from a reply that says nothing of overload."""
         self.calm += 1
-        if seen.started < self.decided:
-            return
-        if self.fixed:
+        self.failures.observe(seen.started, self.value, failed=False)
+        if self.fixed or seen.started < self.decided:
             return
         self.latencies.append(seen.latency)
         if seen.under_way >= self.value:
@@ -70,15 +76,27 @@ class Limit(Struct):
         self._push_back(now, back, threshold=back)
 
     def observe_unavailable(self, now: float, seen: Observation) -> None:
-        """Come down by a ratio; after a calm round trip a failure that stood alone is forgotten."""
+        """Come down by a ratio unless it was chance; after a calm round trip one that stood alone is forgotten."""
+        self.failures.observe(seen.started, self.value, failed=True)
         if self.fixed or seen.started < self.decided:
             return
-        self._push_back(now, int(self.value * CUT), threshold=self.value)
+        if self.failures.are_chance(self.value, int(FEWER * self.value)):
+            return
+        if self.failures.are_its_own(self.value):
+            self.bad = self.value
+            self._push_back(now, self.value - 1, threshold=self.value - 1)
+        else:
+            self._push_back(now, int(self.value * CUT), threshold=self.value)
 
     def begin_anew(self, now: float) -> None:
         """After an outage: one at once, then doubling up to what was fine before."""
         if not self.fixed:
             self._push_back(now, 1, threshold=self.value)
+
+    def in_force_again(self, now: float, instead: "Limit") -> "Limit":
+        """Return this limit, put back in the place of one that came from it."""
+        self.failures.leave(now, instead.value)
+        return self
 
     def _round_ends(self, now: float) -> None:
         """Decide after a calm round trip in which the limit was reached."""
@@ -132,6 +150,7 @@ class Limit(Struct):
         value = max(1, min(self.ceiling, value))
         if value > self.value:
             self.raised = now
+        self.failures.leave(now, self.value)
         self.value, self.decided = value, now
         if anew:
             self.latencies.clear()

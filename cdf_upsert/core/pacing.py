@@ -173,7 +173,8 @@ class Pacing:
         if self._rounds == 0:
             self._before = (copy(self._limit), copy(self._pace))
         if self._quota.refused(now, seen):
-            self._limit, self._pace = self._before
+            self._pace = self._before[1]
+            self._limit = self._before[0].in_force_again(now, self._limit)
             self._rounds, self._paused_until = 0, -inf
             return
         if seen.started < self._round_began:

@@ -92,6 +92,7 @@ class Service:
         self.spread: float = spec.get("spread", 0.05)
         self.parallel: int | None = spec.get("parallel")
         self.at_once: int | None = spec.get("at_once")
+        self.sheds_beyond: int | None = spec.get("sheds_beyond")  # At once; answers 503 to what is more.
         self.retry_after: bool = spec.get("retry_after", False)
         self.counts_refused: bool = spec.get("counts_refused", False)
         self.per_second = (
@@ -124,6 +125,8 @@ class Service:
             return 0.05 * noise, Signal.UNAVAILABLE, None
         if self.chance_429 and self.chance.random() < self.chance_429:
             return 0.02 * noise, Signal.THROTTLED, None
+        if self.sheds_beyond is not None and self.working >= self.sheds_beyond:
+            return 0.02 * noise, Signal.UNAVAILABLE, None
         refusal = self._refusal(now, records, share)
         if refusal is not None:
             asked = max(1.0, float(-(-refusal // 1))) if self.retry_after else None

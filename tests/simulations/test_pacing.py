@@ -21,6 +21,8 @@ def _measured(outcome: Outcome, name: str, settle: float, service: dict) -> floa
             return outcome.throttled_share(settle, end)
         case "throttled_share_in_all":
             return outcome.throttled / outcome.requests
+        case "failed_share":
+            return outcome.failed / outcome.requests
         case "limit_after_10_seconds":
             return max(limit for at, limit in outcome.limits if at <= 10)
         case "limit_at_end":
