@@ -108,7 +108,7 @@ class Pacing:
         waits = [
             Wait(self._closed_until, WaitReason.RETRY_AFTER),
             Wait(self._paused_until, WaitReason.PACE),
-            Wait(self._pace.next_at, WaitReason.PACE),
+            Wait(self._pace.wait_until(now), WaitReason.PACE),
             Wait(self._max_rate.next_at, WaitReason.MAX_RATE),
         ]
         if self._breaker.is_open:
@@ -186,12 +186,13 @@ class Pacing:
             self._paused_until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._rounds - 2))
         self._limit.explore_at = self._pace.explore_at = now + EXPLORE_PER_PAUSE * (seen.retry_after or 0.0)
         suspect_limit = self._is_limit_to_blame(now, seen)
+        self._pace.rest(now)
         if not suspect_limit and now - self._pace.lowered < SETTLING:
             return  # The pace came down just now, and what was sent before still counts.
         self._blame_limit = suspect_limit
         if suspect_limit:
             self._limit.observe_throttled(now)
-        elif not self._pace.observe_throttled(now):
+        elif not self._pace.observe_throttled(now, seen):
             self._paused_until = max(self._paused_until, now + FIRST_PAUSE)
 
     def _is_limit_to_blame(self, now: float, seen: Observation) -> bool:

@@ -280,7 +280,7 @@ class Verification:
     async def _try(self, query: Query, findings: Findings, since: float) -> Meaning:
         """Ask one question once, when its turn has come; it has waited for that since `since`."""
         async with self._turn:
-            while (wait := max(self._pace.wait_until(), self._closed_until) - self._now()) > 0:
+            while (wait := max(self._pace.wait_until(self._now()), self._closed_until) - self._now()) > 0:
                 await self._pause(wait, "the service asks to wait", since)
             self._pace.sent(self._now())
         self._under_way += 1
@@ -290,17 +290,19 @@ class Verification:
         finally:
             self._under_way -= 1
         now = self._now()
+        seen = Observation(began, now, Signal.CALM, None, 0, 0, under_way)
         self.counts.requests += 1
         match meaning:
             case Answered() | NoAnswer():
                 self._answers += 1
                 self._answered_at = now
-                self._pace.observe_calm(now, Observation(began, now, Signal.CALM, None, 0, 0, under_way))
+                self._pace.observe_calm(now, seen)
             case AskLater(signal, _, retry_after):
                 self._closed_until = max(self._closed_until, now + (retry_after or 0.0))
                 if signal is Signal.THROTTLED:
                     self.counts.throttled += 1
-                    self._pace.observe_throttled(now)
+                    self._pace.observe_throttled(now, seen)
+                    self._pace.rest(now)
             case Refused():
                 pass
             case _:

@@ -218,12 +218,12 @@ def test_retry_budget():
     pacing = Pacing(Policy(), 0.0)
     for _ in range(60):
         pacing.sent(0.0, records=1000, nbytes=1, retry=True)
-    assert ask(pacing, 0.0, retry=True) == Wait(2.0, WaitReason.RETRY_BUDGET)
-    assert isinstance(ask(pacing, 0.0), Go)
+    assert ask(pacing, 1.0, retry=True) == Wait(2.0, WaitReason.RETRY_BUDGET)
+    assert isinstance(ask(pacing, 1.0), Go)
     assert isinstance(ask(pacing, 2.0, retry=True), Go)
     for _ in range(5):
-        pacing.observed(0.1, observation(started=0.0, ended=0.1, records=1000))
-    assert isinstance(ask(pacing, 0.2, retry=True), Go)
+        pacing.observed(1.1, observation(started=1.0, ended=1.1, records=1000))
+    assert isinstance(ask(pacing, 1.2, retry=True), Go)
 
 
 def test_the_question_changes_nothing():
