@@ -3,6 +3,7 @@
 import gzip
 import socket
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,8 @@ import httpx
 import pytest
 
 from cdf_upsert.sandbox.serve import Options, running
+from cdf_upsert.sandbox.wire import gunzip
+from cdf_upsert.sandbox.world import Refusal
 from tests.sandbox.api import Api, body
 from tests.sandbox.builders import record, stream
 
@@ -154,6 +157,13 @@ def test_a_gzip_bomb_does_no_harm(api):
     """A gigabyte of zeros in a megabyte is refused, quickly and within the memory of a request."""
     bomb = gzip.compress(b"\0" * 100_000_000, mtime=0)
     error(api.send(UPSERT, bomb * 5, Content_Encoding="gzip"), 413)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal):
+            gunzip(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -530,7 +540,7 @@ def test_a_long_query_lets_others_in():
             api.post, "/streams/events/records/filter", {"sort": [{"property": ["externalId"]}]}
         )
         stream = sandbox.ask(lambda service: service.world.streams.get("events", 0))
-        while not sandbox.ask(lambda service: service.world._store._walks.get(stream.id)):
+        while not long.done() and not sandbox.ask(lambda service: service.world._store._walks.get(stream.id)):
             pass
         assert api.get("/streams/events").status_code == 200
         assert len(long.result().json()["items"]) == 10

@@ -66,7 +66,7 @@ class PropertyType(Struct, omit_defaults=True, rename="camel"):
     collation: str | UnsetType = UNSET
     unit: UnitRef | UnsetType = UNSET
     container: ContainerRef | UnsetType = UNSET
-    values: Annotated[dict[str, EnumValue], Meta(min_length=1, max_length=32)] | UnsetType = UNSET
+    values: Annotated[dict[str, EnumValue], Meta(max_length=32)] | UnsetType = UNSET
     unknown_value: str | UnsetType = UNSET
 
 

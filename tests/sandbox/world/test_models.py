@@ -22,6 +22,8 @@ def test_what_stays_the_same_keeps_its_time():
     assert (again["createdTime"], again["lastUpdatedTime"]) == (NOW, NOW)
     changed = world.models.apply_containers(items(container(name="Pump")), NOW + 5)["items"][0]
     assert (changed["createdTime"], changed["lastUpdatedTime"], changed["name"]) == (NOW, NOW + 5, "Pump")
+    space = world.models.apply_spaces(items({"space": "plant"}), NOW + 6)["items"][0]
+    assert (space["createdTime"], space["lastUpdatedTime"]) == (NOW, NOW)
     space = world.models.apply_spaces(items({"space": "plant", "name": "Plant"}), NOW + 7)["items"][0]
     assert (space["createdTime"], space["lastUpdatedTime"]) == (NOW, NOW + 7)
 
@@ -134,6 +136,36 @@ def test_a_container_is_read_as_it_was_written():
 def test_a_definition_against_the_rules_is_refused(changes, told):
     """Each rule of a container's definition is held, and the message names the place."""
     assert told in refused(declared_world(), **changes)
+
+
+def test_definitions_at_the_edge_of_the_rules_are_taken():
+    """What is refused for records may stand in a container for nodes, and sizes up to their limits in both."""
+    world = declared_world()
+    both = {
+        "few": {"type": {"type": "text", "list": True, "maxListSize": 1000}, "defaultValue": None},
+        "near": {"type": {"type": "direct", "list": True, "maxListSize": 100}},
+        "long": {"type": {"type": "text", "maxTextSize": 128_000}, "defaultValue": "x"},
+        "many": {"type": {"type": "enum", "values": {f"v{n}": {} for n in range(32)}}},
+        "warm": {"type": {"type": "float32", "unit": {"externalId": "temperature:deg_c"}}},
+    }
+    nodes = both | {
+        "file": {"type": {"type": "file"}},
+        "number": {"type": {"type": "int64"}, "autoIncrement": True, "immutable": True},
+    }
+    uniqueness = {f"u{n}": {"properties": ["long"]} for n in range(10)}
+    requires = {f"r{n}": {"constraintType": "requires", "require": _REF} for n in range(25)}
+    indexes = {f"i{n}": {"properties": ["long"], "indexType": "inverted"} for n in range(9)} | {
+        "i" * 43: {"properties": ["long"]}
+    }
+    more = {"constraints": uniqueness | requires, "indexes": indexes}
+    world.models.apply_containers(
+        items(
+            container("both", properties=both), container("nodes", usedFor="node", properties=nodes, **more)
+        ),
+        NOW,
+    )
+    many = {f"p{n}": PROPERTIES["text"] for n in range(1000)}
+    world.models.apply_containers(items(container("many", properties=many)), NOW)
 
 
 @pytest.mark.parametrize("space", ["cdf", "node", "", "a" * 44, "a.b", "-a", "a\n", "plant-"])
