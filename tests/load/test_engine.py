@@ -187,16 +187,23 @@ def test_versions_that_wait_when_a_run_stops_are_unsent() -> None:
     assert (done.tally.read, done.tally.accepted, done.tally.unsent) == (5, 1, 4)
 
 
-def test_a_refusal_fails_nobody_who_was_unclear_before() -> None:
-    """Three lost connections, then 401: what the fourth try would have settled is unsent."""
+def test_a_stop_asks_and_fails_nobody() -> None:
+    """The run is interrupted during a record's last try: what that would have settled is unsent, and a rerun tries it."""
 
-    class Expiring(Service):
-        def _answer(self, records):
-            return super()._answer(records) if self.script else error(401, "no")
+    class Interrupting(Service):
+        async def send(self, records):
+            if self.requests == 3:
+                engine.halt(Outcome.INTERRUPTED, "Interrupted.")
+            return await super().send(records)
 
-    done = run(run_engine([input_of(("a", 1))], Expiring([Fault.CUT] * 3, most_faults=9)))
-    assert done.ending.outcome is Outcome.REFUSED
-    assert done.service.requests == 4
+    def meet(running: Engine) -> None:
+        nonlocal engine
+        engine = running
+
+    engine: Engine
+    done = run(run_engine([input_of(("a", 1))], Interrupting(forever=Fault.CUT), meanwhile=meet))
+    assert done.ending.outcome is Outcome.INTERRUPTED
+    assert (done.service.requests, done.service.looks) == (4, 0)
     assert (done.tally.failed, done.tally.unsent) == (0, 1)
 
 
