@@ -96,7 +96,7 @@ def new(start=None, fmt=None):
 
 
 @pytest.mark.parametrize("data", [data for data, _ in WHOLE if len(data) < 1000])
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(places=cuts)
 def test_an_input_of_any_format_is_framed(data, places):
     """Whatever the format, an input that is cut anywhere gives the same texts and faults."""
