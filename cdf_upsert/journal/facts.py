@@ -215,9 +215,13 @@ class State(Struct):
         return Moved(reached)
 
     def forget_closed(self) -> None:
-        """Let go of the batches of earlier runs whose records are all settled by now."""
+        """Let go of the batches of earlier runs whose records are settled for good.
+
+        Behind the checkpoint the next run may unsettle those that failed.
+        """
+        front = self.checkpoint.ordinal
         self.open = {
-            at: sent for at, sent in self.open.items() if not all(map(self.settled.covers, sent.spans))
+            at: sent for at, sent in self.open.items() if not all(end <= front for _, end in sent.spans)
         }
 
     def in_doubt(self) -> dict[Key, int]:

@@ -17,6 +17,7 @@ from cdf_upsert.core.record import FailureClass, Record
 from cdf_upsert.core.standing import Checkpoint, Settlement
 from cdf_upsert.journal import GoingOn, Journal
 from cdf_upsert.journal.cases import NewLoad
+from cdf_upsert.journal.store import Store
 from tests.journal.making import (
     FAST,
     NOW,
@@ -317,4 +318,39 @@ def test_a_batch_takes_one_transaction_when_batches_follow_each_other(tmp_path: 
     journal.finish(Outcome.STOPPED, "", NOW)
     # What no request has had cannot have landed.
     assert list(journal._state.under_way()) == [1, 3, 4]
+    journal.close()
+
+
+def test_what_was_foreseen_and_not_sent_is_in_doubt_after_a_kill_alone(tmp_path: Path) -> None:
+    """A run that ends in good order knows which batches it has not sent; one that is killed does not."""
+    plan = make_plan(make_input(tmp_path))
+    journal = open_run(plan, tmp_path / "run")
+    for batch in 1, 2, 3:
+        journal.foresee(batch, [make_record(batch - 1, str(batch))], [])
+    asyncio.run(journal.intend(1))
+    asyncio.run(journal.intend(2))
+    asyncio.run(journal.settle(Settlement(accepted=[make_record(0, "1")], closed=1)))
+    for end, in_doubt in ("kill", [1, 2]), ("end", [1]):
+        if end == "end":
+            journal.finish(Outcome.INTERRUPTED, "Interrupted.", NOW)
+        left = copied(tmp_path / "run", tmp_path / end)
+        with contextlib.closing(Store(left / "journal.sqlite", read_only=True)) as store:
+            assert list(store.state().under_way()) == in_doubt
+    journal.close()
+
+
+def test_what_was_in_doubt_stays_so_while_its_failure_may_be_taken_back(tmp_path: Path) -> None:
+    """Cut off in run 1, failed in run 2 behind an unsettled record: run 3 reads it again, and it may have landed."""
+    plan = make_plan(make_input(tmp_path))
+    record = make_record(1, "key")
+    journal = open_run(plan, tmp_path / "run")
+    asyncio.run(intend(journal, 1, [record], [record]))
+    journal.close()
+    journal = open_run(plan, tmp_path / "run", "two")
+    asyncio.run(intend(journal, 1, [record], [record]))
+    asyncio.run(journal.settle(Settlement(failed=[make_failed(record)], closed=1)))
+    journal.finish(Outcome.STOPPED, "It was enough.", NOW)
+    journal.close()
+    journal = open_run(plan, tmp_path / "run", "three")
+    assert journal.standing.in_doubt == {record.key: 1}
     journal.close()
