@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cdf_upsert.errors import UsageError
@@ -33,12 +34,17 @@ def see_usable(path: Path | None, inputs: Sequence[str], ours: Sequence[Path]) -
 
 
 def put(text: str, path: Path) -> str | None:
-    """Put a report into a file; why that cannot be done, as a sentence."""
+    """Put a report into a file; why that cannot be done, as a sentence. A part of one is not left behind."""
+    begun = False
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        begun = True
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(f"{text}\n")
     except OSError as error:
+        if begun and path.is_file():
+            with suppress(OSError):
+                path.unlink()
         return f"The report cannot be written to {path} ({error.strerror}): name another place with --report."
     return None
 

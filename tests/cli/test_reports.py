@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -273,3 +276,18 @@ def test_a_dry_run_sends_nothing(alone: Workdir) -> None:
         assert done.counts == {"read": 9, "failed": 3, "unsent": 6}
         assert served.heard.asked == []
     assert [path.name for path in alone.path.iterdir()] == ["a.ndjson"]
+
+
+def test_a_part_of_a_report_is_not_left_behind(tmp_path: Path) -> None:
+    """Where there is no room for it, no file is better for a script than one that is cut off."""
+    program = (
+        "import resource, sys; from pathlib import Path; from cdf_upsert.cli.reporting import put\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+        "print(put('x' * 100, Path(sys.argv[1])))"
+    )
+    path = tmp_path / "report.json"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.startswith(f"The report cannot be written to {path} (File too large)")
+    assert not path.exists()
