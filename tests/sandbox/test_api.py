@@ -178,6 +178,29 @@ def test_a_body_may_be_packed(api, pack):
     assert reply.status_code == 202
 
 
+def test_a_body_may_come_in_chunks(api):
+    """A body of no stated length that comes in chunks is a body like any other."""
+    headers = {"Content-Type": "application/json"}
+    reply = api.http.post(UPSERT, content=iter([body("chunked")[:9], body("chunked")[9:]]), headers=headers)
+    assert reply.request.headers["transfer-encoding"] == "chunked"
+    assert reply.status_code == 202
+
+
+def test_lists_heed_their_parameters(api):
+    """Space, use, limit and flags narrow a list; a limit beyond the largest is the largest."""
+
+    def listed(path: str, **asked: str) -> list[str]:
+        found = api.get(f"/models/{path}", **asked).json()["items"]
+        return [one.get("externalId", one["space"]) for one in found]
+
+    assert listed("containers", usedFor="record", space="plant") == ["pump"]
+    assert listed("containers", usedFor="record", space="elsewhere") == []
+    assert listed("containers", includeGlobal="true") == []
+    assert listed("spaces", limit="9999999999", includeGlobal="false") == ["plant"]
+    assert "consumed" in api.get("/streams/events", includeStatistics="true").text
+    assert "consumed" not in api.get("/streams/events", includeStatistics="false").text
+
+
 def test_a_request_of_the_full_size_is_taken(api):
     """Exactly ten million bytes are taken."""
     content = body("big", json={"a": 1})

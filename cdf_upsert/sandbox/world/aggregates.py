@@ -116,8 +116,6 @@ class _Compiler:
             if not isinstance(one, dict) or len(one) != 1:
                 raise at(place, "expected an object with exactly one aggregate")
             word, content = next(iter(one.items()))
-            if not isinstance(content, dict):
-                raise at(f"{place}.{word}", "expected an object")
             if word == "movingFunction":
                 if not in_histogram:
                     raise at(place, "`movingFunction` must stand inside a numberHistogram or timeHistogram")

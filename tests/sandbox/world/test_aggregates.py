@@ -269,6 +269,7 @@ def inside(**changes) -> dict:
         ),
         ({"a": {"timeHistogram": {"property": path("timestamp"), "fixedInterval": "soon"}}}, "fixedInterval"),
         ({"a": {"filters": {"filters": []}}}, "1 to 10"),
+        ({"a": {"filters": {"filters": [None]}}}, "a.filters.filters[0]: expected an object"),
         ({"a": {"filters": {"filters": ["all"]}}}, "a.filters.filters[0]: expected an object"),
         ({"a": {"count": 5}}, "a.count: expected an object"),
         ({"a": {"uniqueValues": {"property": path("text"), "aggregates": {}}}}, "1 to 5 aggregates"),
