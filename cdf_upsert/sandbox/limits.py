@@ -6,6 +6,7 @@ publish how it measures either; sliding windows are the strictest reading.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -65,6 +66,8 @@ class _Meter:
 class Budgets:
     """The meters of one project and of its identities."""
 
+    allowed: Mapping[Kind, tuple[Budget, Budget]] = field(default_factory=lambda: BUDGETS)
+    """By project, by identity."""
     _meters: dict[tuple[Kind, str], _Meter] = field(default_factory=dict)
 
     def enter(self, kind: Kind, identity: str, now: float) -> None:
@@ -92,7 +95,7 @@ class Budgets:
     def _of(self, kind: Kind, identity: str) -> list[tuple[_Meter, str]]:
         found = []
         for one in _COUNTS_AS.get(kind, (kind,)):
-            project, single = BUDGETS[one]
+            project, single = self.allowed[one]
             found.append((self._meters.setdefault((one, ""), _Meter(project)), "project"))
             found.append((self._meters.setdefault((one, f"={identity}"), _Meter(single)), "identity"))
         return found
