@@ -121,6 +121,7 @@ def test_a_token_ends_when_it_was_said_to_end():
         ("GET", "/streams/events?includeStatistics=perhaps", 400),
         ("GET", "/models/spaces?limit=0", 400),
         ("GET", "/models/spaces?limit=many", 400),
+        ("GET", "/models/spaces?limit=%C2%B2", 400),
         ("GET", "/models/spaces?cursor=x", 400),
         ("GET", "/models/containers?usedFor=tree", 400),
     ],

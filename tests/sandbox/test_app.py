@@ -63,7 +63,8 @@ def test_a_refused_sign_in_has_the_shape_of_the_standard(http):
     assert (reply.status_code, reply.json()["error"]) == (401, "invalid_client")
     assert reply.json()["error_description"]
     assert reply.headers["cache-control"] == "no-store"
-    assert http.post("/oauth2/token", data={"x": "y" * 70_000}).status_code == 413
+    for path in ("/oauth2/token", "/oauth2/device", "/oauth2/revoke", "/device"):
+        assert http.post(path, data={"x": "y" * 70_000}).status_code == 413
     assert http.post("/oauth2/token", content=b"\xff\xfe%zz").status_code == 401
 
 

@@ -144,7 +144,14 @@ def test_a_port_that_is_taken_is_said():
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b"[]", encode({"nope": []}), encode({"spaces": [{"space": "cdf"}]})]
+    "content",
+    [
+        b"{",
+        b"[]",
+        encode({"nope": []}),
+        encode({"spaces": [{"space": "cdf"}]}),
+        encode({"streams": [stream("events", "NoTemplate")]}),
+    ],
 )
 def test_a_seed_file_that_is_not_usable_is_said(tmp_path, content):
     """The sentence names the file; the state can be opened again afterwards."""
