@@ -26,6 +26,8 @@ PATIENT_PROBES = 16
 """Probes that are refused before they are halved in size: some windows may be smaller than a probe."""
 FIRST_PROBE, LONGEST_PROBE = 2.0, 60.0
 """Seconds before the first probe when no window is known, and between two at most."""
+CARE = 4
+"""The part of what was accepted since a window opened that may be under way: a sliding one opens bit by bit."""
 GROWTH = 1.5
 """From one interval between probes to the next."""
 STEPS = 4
@@ -153,7 +155,7 @@ class Spending:
         at_most = max(1, int(records / cost)) if cost > 1 else None
         cost = min(1.0, cost)
         match self.state:
-            case _Opening() as opening if under_way >= max(1, opening.records // max(1, records)):
+            case _Opening() as opening if under_way >= max(1, opening.records // (CARE * max(1, records))):
                 return Wait(inf, WaitReason.QUOTA)
             case _Opening(is_new=False):
                 return Go(at_most)

@@ -181,16 +181,38 @@ def test_what_was_left_of_a_refused_batch_is_no_new_window():
 
 
 def test_an_accepted_probe_opens_the_window_step_by_step():
-    """After a probe is accepted one batch goes alone, then as many as were accepted."""
+    """After a probe is accepted one batch goes alone, then a quarter as many at once as were accepted."""
     spending = Spending(LIVE)
     now = spend(spending, 170_000) + 100
     accept(spending, now, records=50)
     assert ask(spending, now) == Go()
     assert isinstance(ask(spending, now, under_way=1), Wait)
-    accept(spending, now + 1)
-    accept(spending, now + 2)
-    assert ask(spending, now + 2, under_way=1) == Go()
-    assert isinstance(ask(spending, now + 2, under_way=2), Wait)
+    for _ in range(8):
+        now += 1
+        accept(spending, now)
+    assert ask(spending, now, under_way=1) == Go()
+    assert isinstance(ask(spending, now, under_way=2), Wait)
+
+
+def test_a_first_window_that_was_cut_short_tells_nothing_of_the_next():
+    """It ended after five minutes: the next is probed once at that age, and then when ten minutes are nearly over."""
+    spending = Spending(None)
+    now = spend(spending, 170_000)
+    refuse(spending, now + 0.1, retry_after=20.0)
+    refuse(spending, 280.0)
+    opened = 300.0
+    now = spend(spending, 170_000, start=opened)
+    refuse(spending, now + 1.0)
+    ages = []
+    while now < 900:
+        wait = ask(spending, now)
+        if isinstance(wait, Wait):
+            now = wait.until
+        else:
+            ages.append(now - opened)
+            refuse(spending, now + 0.1)
+            now += 0.2
+    assert ages == pytest.approx([299, 580, 585, 590, 595], abs=1.5)
 
 
 def test_a_bucket_is_recognised_and_used_evenly():
