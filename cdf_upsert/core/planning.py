@@ -3,7 +3,11 @@
 A load is bounded by what a window takes, in records and in bytes, and by how fast requests go: so many per
 second, so many at once, so many records per second. The kind of window is not published, so that a time is a
 range: from a bucket, which refills while it is used, to windows, each of which has to end before the
-next one opens.
+next one opens. What is expected is the windows, used as fast as requests may go:
+
+    low         quick sending, and a bucket      ▁▁▁▁▂▂▂▂▂▂
+    expected    quick sending, and windows       ▁▁________▁▁________▁
+    high        slow sending, and windows        ▁▁▁▁______▁▁▁▁______▁▁
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +25,8 @@ from cdf_upsert.core.stream import StreamFacts
 
 SLOW_REQUEST = 1.0
 """Seconds that a request is taken to last at most: an assumption, said wherever it is used."""
+LATE = 0.01
+"""The part of a window after which it is seen at the latest that the next one is open."""
 COMPRESSED_FIRST, COMPRESSED_EACH = 16, 8
 """The requests that are compressed to learn how well that goes: the first ones, then one in so many."""
 GIGABYTE = 10**9
@@ -107,6 +113,8 @@ class Forecast(Struct, frozen=True):
     """How long that takes, in seconds, and why."""
 
     low: float
+    expected: float
+    """The best single estimate, between the two others."""
     high: float
     windows: int | None
     """Windows that it takes, the present one included; None: no quota is known."""
@@ -123,27 +131,27 @@ def forecast(work: Work, bounds: Bounds) -> Forecast:
     quota = bounds.quota
     shares = _shares(work, quota)
     if quota is None or not shares:
-        return Forecast(quick, slow, None, bottleneck)
+        return Forecast(quick, quick, slow, None, bottleneck)
     share, by = max(shares)
     ahead = max(0, ceil(share - bounds.left - 1e-9))
     opens_in = quota.window if bounds.opens_in is None else bounds.opens_in
     if not ahead:
-        return Forecast(quick, slow, 1, bottleneck)
+        return Forecast(quick, quick, slow, 1, bottleneck)
     last = share - bounds.left - (ahead - 1)
     waits = opens_in + (ahead - 1) * quota.window
     refilled = (share - bounds.left) * quota.window
     return Forecast(
         max(quick, min(refilled, waits)),
-        max(slow, waits + slow * last / share),
+        max(quick, waits + quick * last / share),
+        max(slow, waits * (1 + LATE) + slow * last / share),
         ahead + 1,
         by if waits > quick else bottleneck,
     )
 
 
 def remaining(work: Work, bounds: Bounds) -> float:
-    """Return the seconds that are left as one number, for a screen: the middle of the range."""
-    found = forecast(work, bounds)
-    return (found.low + found.high) / 2
+    """Return the seconds that are left as one number, for a screen: what a plan expects."""
+    return forecast(work, bounds).expected
 
 
 def _moving(work: Work, bounds: Bounds) -> list[tuple[Bottleneck, float, float]]:

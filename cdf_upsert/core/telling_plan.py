@@ -59,6 +59,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
 def _forecast_data(forecast: Forecast) -> dict[str, Any]:
     return {
         "secondsFrom": round(forecast.low, 3),
+        "secondsExpected": round(forecast.expected, 3),
         "secondsTo": round(forecast.high, 3),
         "windows": forecast.windows,
         "bottleneck": None if forecast.bottleneck is None else forecast.bottleneck.value,
@@ -110,5 +111,5 @@ def _time(plan: Plan) -> str:
 
 
 def _range(forecast: Forecast) -> str:
-    low, high = duration(forecast.low), duration(forecast.high)
-    return low if low == high else f"{low} to {high}"
+    low, expected, high = (duration(each) for each in (forecast.low, forecast.expected, forecast.high))
+    return expected if low == high else f"about {expected}, from {low} to {high}"

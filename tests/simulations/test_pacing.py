@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cdf_upsert.core.pacing import Policy
+from cdf_upsert.core.planning import Bounds, Work, forecast
 from tests.simulations.service import Outcome, Service, policy_of, simulate
 
 HERE = Path(__file__).parent
@@ -74,3 +75,18 @@ def test_chance_never_makes_a_short_load_crawl(concurrency: int | None):
 def test_scenarios_are_found():
     """The simulations that the pacing is held to are there: a wrong folder would pass everything."""
     assert len(SCENARIOS) > 25
+
+
+@pytest.mark.parametrize("name", ["quota_fixed_known", "quota_sliding_known", "quota_sliding_known_uneven"])
+def test_a_plan_is_right(name: str):
+    """What a plan expects of windows is right within 15 %, and the load takes a time between its ends."""
+    spec = tomllib.loads((HERE / f"pacing_{name}.toml").read_text())
+    records, batch = spec["load"]["records"], spec["load"]["batch"]
+    policy = policy_of(spec["policy"])
+    bounds = Bounds(
+        quota=policy.quota, requests_per_second=policy.requests_per_second, at_once=policy.ceiling
+    )
+    found = forecast(Work(records, records * 460, -(-records // batch)), bounds)
+    took = simulate(Service(spec["service"], seed=2), policy, records=records, batch=batch).seconds
+    assert found.low <= took <= found.high
+    assert took == pytest.approx(found.expected, rel=0.15)
