@@ -155,6 +155,14 @@ def test_one_that_fares_otherwise_lets_the_run_go_on(otherwise):
     assert run.verdict(102.0) is None
 
 
+def test_the_hundredth_that_fails_otherwise_lets_the_run_go_on():
+    """99 alike and one of another kind have nothing in common."""
+    run = stopping()
+    run.hear(Settled(101.0, failed=failures(FIRST_ALIKE - 1)))
+    run.hear(Settled(101.5, failed=failures(1, "another fault altogether")))
+    assert run.verdict(102.0) is None
+
+
 def test_what_fails_before_it_is_sent_says_nothing_of_the_service():
     """A thousand lines that are not JSON are failures, but no fault that all batches have in common."""
     run = stopping()
