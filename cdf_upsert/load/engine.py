@@ -128,7 +128,6 @@ class Engine:
         self._numbers = count(1)
         self._accepted = 0
         self._reading = True
-        self._stalled = False
         self._halt: _Halt | None = None
         self._waiting: events.Waiting | None = None
         self._paced: events.Paced | None = None
@@ -186,15 +185,13 @@ class Engine:
     async def _wait_for_room(self) -> None:
         """Let others run; come back when there is room for more."""
         await asyncio.sleep(0)
-        while self._halt is None and (
-            self._outbox.new >= MOST_READY
-            or self._outbox.weight + self._ordering.waiting_bytes > MOST_WAITING_BYTES
-        ):
-            self._stalled = True
+        while self._halt is None and (self._outbox.new >= MOST_READY or self._is_full()):
             self._changed.set()
             self._room.clear()
             await self._unless_cut_off(self._room.wait())
-        self._stalled = False
+
+    def _is_full(self) -> bool:
+        return self._outbox.weight + self._ordering.waiting_bytes > MOST_WAITING_BYTES
 
     async def _unless_cut_off(self, work: Awaitable[T]) -> T:
         """Wait for `work`; only here may a task be cancelled, so that no record is lost between two places."""
@@ -225,7 +222,7 @@ class Engine:
         if not self._packer.waiting:
             return
         patient = self._open_until is not None and now < self._open_until
-        if self._reading and patient and not (self._stalled and not self._outbox.new):
+        if self._reading and patient and (self._outbox.new or not self._is_full()):
             return
         self._make_ready(self._packer.flush())
 

@@ -23,7 +23,7 @@ from msgspec import Struct
 from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.framing import Format, Frames, Position, Unframed
 from cdf_upsert.errors import LoaderError, UsageError
-from cdf_upsert.sources.blocks import BLOCK, BrokenInputError, Framing, blocks
+from cdf_upsert.sources.blocks import BrokenInputError, Framing, blocks
 from cdf_upsert.sources.tuning import tune
 
 _PROGRAM = (
@@ -110,7 +110,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_task = msgspec.msgpack.Decoder(Task).decode
 _decode = msgspec.msgpack.Decoder(_Found | _Over | _Unfit | _Crash).decode
 _LENGTH: Final = 8
-_MOST: Final = 2 * BLOCK  # What crosses over costs by the message, too.
 _OVER: Final = _encode(_Over())
 
 
@@ -246,7 +245,7 @@ def _do(fd: int, task: Task) -> Generator[_Found]:
 
     broken = None
     try:
-        for block in blocks(fd, task.size, task.format, task.start.offset, _MOST):
+        for block in blocks(fd, task.size, task.format, task.start.offset):
             if pieces := framing.take(block):
                 yield found(pieces)
             if framing.ended:

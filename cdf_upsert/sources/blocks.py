@@ -29,10 +29,8 @@ class Sought(Struct, frozen=True):
     """The blocks that follow begin at the position to start from: the input is NDJSON and not compressed."""
 
 
-def blocks(
-    fd: int, seekable: int, fmt: Format | None, offset: int, most: int = BLOCK
-) -> Iterator[Block | Sought]:
-    """The bytes of the input that `fd` has open, up to its end, `most` of them at a time.
+def blocks(fd: int, seekable: int, fmt: Format | None, offset: int) -> Iterator[Block | Sought]:
+    """The bytes of the input that `fd` has open, up to its end.
 
     When the format needs no more, those before `offset` (uncompressed) are left out; `seekable` is how many bytes
     the file has, 0 when it cannot be sought in.
@@ -45,7 +43,7 @@ def blocks(
     def raw() -> Iterator[bytes]:
         nonlocal stored
         try:
-            while data := os.read(fd, most):
+            while data := os.read(fd, BLOCK):
                 stored += len(data)
                 yield data
         except OSError as error:
@@ -61,9 +59,9 @@ def blocks(
             break
     compression = sniff(head)
     if compression is not None:
-        yield from _decompressed(Decompressor(compression), head, pieces, most)
+        yield from _decompressed(Decompressor(compression), head, pieces)
         return
-    if 0 < offset <= seekable and (fmt or detect(head, complete=len(head) < most)) is Format.NDJSON:
+    if 0 < offset <= seekable and (fmt or detect(head, complete=len(head) < BLOCK)) is Format.NDJSON:
         stored = os.lseek(fd, offset, os.SEEK_SET)
         yield Sought()
     elif head:
@@ -76,9 +74,7 @@ class BrokenInputError(Exception):
     """No more can be read of an input, and why: a sentence without its full stop."""
 
 
-def _decompressed(
-    decompressor: Decompressor, head: bytes, raw: Iterator[bytes], most: int
-) -> Iterator[Block]:
+def _decompressed(decompressor: Decompressor, head: bytes, raw: Iterator[bytes]) -> Iterator[Block]:
     try:
         for data in chain((head,), raw):
             pieces: list[bytes] = []
@@ -86,7 +82,7 @@ def _decompressed(
             broken = None
             try:
                 for piece in decompressor.feed(data):
-                    if length + len(piece) > most:
+                    if length + len(piece) > BLOCK:
                         yield Block(b"".join(pieces), decompressor.taken)
                         pieces, length = [], 0
                     pieces.append(piece)
