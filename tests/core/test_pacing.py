@@ -205,6 +205,44 @@ def test_breaker_rests_longer_after_each_failed_probe():
     assert rests == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30])
 
 
+def test_a_reply_from_before_the_breaker_opened_does_not_lengthen_its_rest():
+    """Ten requests were under way when the service died: they are one outage."""
+    pacing = Pacing(Policy(), 0.0)
+    for _ in range(10):
+        pacing.observed(1.0, observation(Signal.UNAVAILABLE, started=0.5, ended=1.0))
+    assert ask(pacing, 1.5) == Wait(2.0, WaitReason.BREAKER)
+
+
+def test_after_two_rounds_of_429_one_request_goes_alone():
+    """Nothing was calm between them: the next one goes by itself, after a pause; a calm reply ends that."""
+    pacing = Pacing(Policy(concurrency=4), 0.0)
+    now = calm_rounds(pacing, 0.0, 5)
+    for at in (now + 0.5, now + 1.5):
+        pacing.observed(at, observation(Signal.THROTTLED, started=at - 0.05, ended=at, under_way=4))
+    now += 5.0
+    assert isinstance(ask(pacing, now), Go)
+    assert ask(pacing, now, under_way=1) == Wait(inf, WaitReason.LIMIT)
+    pacing.observed(now + 0.1, observation(started=now, ended=now + 0.1, records=1000))
+    assert ask(pacing, now + 5.0, under_way=1) != Wait(inf, WaitReason.LIMIT)
+
+
+def test_what_a_spent_quota_refused_says_nothing_of_limit_and_pace():
+    """Four 429 in a row brought both down; the next one says that it was the quota: both are as before."""
+    pacing = Pacing(Policy(), 0.0)
+    now = calm_rounds(pacing, 0.0, 20)
+    before = pacing.state(now)
+    for after in (0.1, 1.0, 2.5, 4.5):
+        pacing.observed(
+            now + after,
+            observation(Signal.THROTTLED, started=now + after - 0.05, ended=now + after, under_way=15),
+        )
+    down = pacing.state(now + 4.5)
+    assert down.pace is not None
+    pacing.observed(now + 9.0, observation(Signal.THROTTLED, started=now + 8.9, ended=now + 9.0))
+    after = pacing.state(now + 9.0)
+    assert (after.limit, after.pace) == (before.limit, before.pace) != (down.limit, down.pace)
+
+
 def test_a_batch_that_is_accepted_in_part_does_not_open_the_breaker():
     """503 for one record of each batch is trouble, but the service is there."""
     pacing = Pacing(Policy(), 0.0)
@@ -221,8 +259,10 @@ def test_retry_budget():
     assert ask(pacing, 1.0, retry=True) == Wait(2.0, WaitReason.RETRY_BUDGET)
     assert isinstance(ask(pacing, 1.0), Go)
     assert isinstance(ask(pacing, 2.0, retry=True), Go)
-    for _ in range(5):
+    for _ in range(2):
         pacing.observed(1.1, observation(started=1.0, ended=1.1, records=1000))
+    assert isinstance(ask(pacing, 1.1, retry=True), Wait)
+    pacing.observed(1.1, observation(started=1.0, ended=1.1, records=1000))
     assert isinstance(ask(pacing, 1.2, retry=True), Go)
 
 
