@@ -72,6 +72,9 @@ def place(tmp_path: Path, sandbox: Running) -> Place:
     (directory / "loaded").mkdir(parents=True)
     for name in ("weather.ndjson", "flights.json", "broken.ndjson"):
         shutil.copy(SAMPLES / name, directory)
+    (directory / "samples").symlink_to(
+        directory
+    )  # Its first block goes there from the top of the repository.
     (directory / "weather.ndjson.gz").write_bytes(gzip.compress((SAMPLES / "weather.ndjson").read_bytes()))
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "bin").symlink_to(BIN)

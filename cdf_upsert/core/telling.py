@@ -58,6 +58,10 @@ def next_step(
             return None
         case Outcome.FAILURES:
             return one_line(f"Next: {_mend(report, command)}")
+        case Outcome.STOPPED if "--max-failures" in report.reason:
+            return one_line(
+                f"Next: to go on, {rerun} with a higher --max-failures: failed records are tried again first."
+            )
         case Outcome.STOPPED | Outcome.INTERRUPTED:
             return one_line(f"Next: to go on, {rerun}; what was accepted is not sent again.")
         case Outcome.REFUSED:
