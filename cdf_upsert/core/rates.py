@@ -179,7 +179,7 @@ class Pace(Struct):
             slower, bad = self.value * CUT, None if self.value > 1 and was_fine else bad
         else:  # Much of what is sent is refused now: somebody else takes a part.
             slower = max(accepted, self.value / 2)
-        self.bad, self.stride, self.fine = bad, STRIDE, None
+        self.bad, self.stride = bad, STRIDE
         self._set(now, slower)
         self.lowered = now
         if self.value is not None:

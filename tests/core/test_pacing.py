@@ -61,6 +61,27 @@ def test_does_not_grow_when_the_limit_was_not_reached():
     assert limit_of(pacing, 60.0) == 2
 
 
+def test_does_not_grow_when_the_latency_has_doubled():
+    """16 at once take 200 ms where 8 took 100: the limit stays; at three times as long it comes down."""
+    pacing = Pacing(Policy(ceiling=40), 0.0)
+    now = calm_rounds(pacing, 0.0, 3)
+    assert limit_of(pacing, now) == 16
+    now = calm_rounds(pacing, now, 8, latency=0.2)
+    assert limit_of(pacing, now) == 16
+    now = calm_rounds(pacing, now, 3, latency=0.6)
+    assert limit_of(pacing, now) < 16
+
+
+def test_after_an_outage_it_begins_with_one_at_once():
+    """The breaker closes: one request, then two, not fifteen at a service that has just come back."""
+    pacing = Pacing(Policy(), 0.0)
+    now = calm_rounds(pacing, 0.0, 5)
+    for _ in range(5):
+        pacing.observed(now, observation(Signal.UNAVAILABLE, started=now - 0.05, ended=now, under_way=15))
+    pacing.observed(now + 2.0, observation(started=now + 1.5, ended=now + 2.0, records=1000))
+    assert limit_of(pacing, now + 2.0) <= 2
+
+
 def test_decides_once_a_round_trip():
     """Fifteen refusals of requests that were sent at the same moment are one push-back."""
     pacing = Pacing(Policy(), 0.0)
