@@ -70,11 +70,11 @@ def place(tmp_path: Path, sandbox: Running) -> Place:
     """Where the README's commands are run: with its files, and with the sandbox for the service."""
     directory = tmp_path / "weather"
     (directory / "loaded").mkdir(parents=True)
+    # The first block goes there from the top of the repository.
+    (directory / "samples").mkdir()
     for name in ("weather.ndjson", "flights.json", "broken.ndjson"):
         shutil.copy(SAMPLES / name, directory)
-    (directory / "samples").symlink_to(
-        directory
-    )  # Its first block goes there from the top of the repository.
+        shutil.copy(SAMPLES / name, directory / "samples")
     (directory / "weather.ndjson.gz").write_bytes(gzip.compress((SAMPLES / "weather.ndjson").read_bytes()))
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "bin").symlink_to(BIN)
