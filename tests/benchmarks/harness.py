@@ -45,7 +45,7 @@ def run(
 
     The peak is the kernel's own and counts from before the program was loaded into the process, so this
     process must stay smaller than any that it measures: import nothing heavy here. The peaks of the processes that
-    the program starts are added, as seen a few times a second (on Linux).
+    the program starts are added, as seen while they run (on Linux).
 
     Raises:
         FailedRunError: the program ended with another exit code.
@@ -81,7 +81,10 @@ def run(
 
 
 class _Helpers(threading.Thread):
-    """Watches the processes that one process has started: `peaks` of resident memory in bytes, by process id."""
+    """Watches the processes that one process has started: `peaks` of resident memory in bytes, by process id.
+
+    It looks often at first: a short run is over before a slow watch has seen its peak.
+    """
 
     def __init__(self, parent: int) -> None:
         super().__init__(daemon=True)
@@ -92,7 +95,9 @@ class _Helpers(threading.Thread):
 
     def run(self) -> None:
         """Look until it is over."""
-        while not self.over.wait(0.2):
+        pause = 0.01
+        while not self.over.wait(pause):
+            pause = min(pause * 1.1, 0.2)
             try:
                 for task in self._tasks.iterdir():
                     for pid in map(int, (task / "children").read_text().split()):
