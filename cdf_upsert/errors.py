@@ -6,7 +6,7 @@ A failure of a record is data (`core.record.Failure`), never an exception.
     ├── UsageError             2  flags, environment or files are not usable; nothing was sent
     ├── RefusedError           4  the service refuses: credentials, permission, stream
     ├── UnavailableError       5  nobody answered within --patience: rerun to go on
-    └── BusyError             75  another run of the same load is under way
+    └── BusyError             75  another run of the same load, or another sandbox, is under way
 """
 
 
@@ -42,6 +42,6 @@ class UnavailableError(LoaderError):
 
 
 class BusyError(LoaderError):
-    """Another run of the same load holds the run directory."""
+    """Another run holds what this one needs: the run directory, or the state of the sandbox."""
 
     exit_code = 75

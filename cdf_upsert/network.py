@@ -144,7 +144,8 @@ def trouble(error: Exception, url: str, network: Network, now: float) -> Connect
     """
     import httpx  # noqa: PLC0415  # Whoever has such an error has imported it.
 
-    host = urlsplit(url).hostname or url
+    parts = urlsplit(url)
+    host = parts.hostname or url
     proxy = proxy_for(network, url)
     root = next(
         (cause for cause in _causes(error) if isinstance(cause, ssl.SSLError | socket.gaierror)), None
@@ -162,7 +163,7 @@ def trouble(error: Exception, url: str, network: Network, now: float) -> Connect
         case socket.gaierror():
             return Unresolved(host, _words(root))
         case _:
-            return Unreachable(host, _words(error))
+            return Unreachable(parts.netloc.rpartition("@")[2] or url, _words(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -3,12 +3,14 @@
 import json
 import re
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cdf_upsert import __version__
 from cdf_upsert.cli import COMMANDS
+from cdf_upsert.sandbox.world import World
 from tests.records import make_text
 from tests.workdir import Workdir
 
@@ -72,7 +74,7 @@ def test_check_tells_what_a_load_would_do(shell: Workdir) -> None:
     assert shell.json("report.json") == done.report
     [failed] = shell.lines("failed.ndjson")
     assert (failed["source"]["line"], failed["record"]) == (2, {})
-    done.says("2 good records would go in 1 request")
+    done.says("2 good, 1 failed of 3 records", "Nothing was sent: the good ones would go in 1 request")
     assert sorted(path.name for path in shell.path.iterdir()) == ["a.ndjson", "failed.ndjson", "report.json"]
 
     shell.run("check", "a.ndjson", "--failed", "failed.ndjson").exits(2).says("failed.ndjson", "move it away")
@@ -87,3 +89,12 @@ def test_the_embedded_sandbox_needs_nothing(shell: Workdir) -> None:
     shell.run("verify", "--sandbox", "demo", "a.ndjson").exits(0)
     [load] = json.loads(shell.run("runs", "--json").exits(0).stdout)
     assert (load["stream"], load["state"], load["accepted"]) == ("demo", "complete", 1)
+    assert b"a.ndjson -> demo in the sandbox\n" in shell.run("runs").exits(0).stdout
+
+
+def test_the_embedded_sandbox_serves_one_command_at_a_time(shell: Workdir) -> None:
+    """While one holds its state another ends with 75, and may try later."""
+    shell.write("a.ndjson", make_text("a"))
+    with closing(World(shell.path / ".cdf-upsert" / "sandbox")):
+        shell.run("load", "--sandbox", "demo", "a.ndjson").exits(75).says("Another sandbox holds")
+    shell.run("load", "--sandbox", "demo", "a.ndjson").exits(0)

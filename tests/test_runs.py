@@ -59,7 +59,10 @@ def end(journal: Journal, outcome: Outcome, reason: str = "") -> str:
 def test_a_directory_without_loads() -> None:
     """Nothing is said on standard output, and JSON is an empty list."""
     result = invoke()
-    assert (result.stdout, result.stderr) == ("", "This directory knows of no load.\n")
+    assert (result.stdout, result.stderr) == (
+        "",
+        "There is no run directory in .cdf-upsert; --run-dir names one that is elsewhere.\n",
+    )
     assert listed() == []
 
 

@@ -179,6 +179,14 @@ def test_a_command_is_not_run_while_something_else_is_wrong(tmp_path: Path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_who_signs_in_is_told_what_that_needs(tmp_path: Path):
+    """No token or secret, which a person does not have, and not to sign in, which is what was asked for."""
+    sentence = faults(tmp_path, {}, person=True)
+    told = ("CDF_PROJECT", "CDF_CLUSTER", "IDP_TENANT_ID", "IDP_CLIENT_ID", "IDP_DISCOVERY_URL")
+    assert [part for part in told if part not in sentence] == []
+    assert not any(part in sentence for part in ("CDF_TOKEN", "SECRET", "cdf-upsert login"))
+
+
 def test_all_faults_are_told_at_once(tmp_path: Path):
     """One run shows every fault there is, each on a line of its own."""
     environment = {"CDF_PROJECT": "a b", "CDF_URL": "ftp://x", "PROVIDER": "aws", "SSL_CERT_FILE": "no.pem"}

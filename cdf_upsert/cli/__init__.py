@@ -38,11 +38,11 @@ _NOT_TAKEN = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF}
 
 
 class _Command(TyperCommand):
-    """Says where a value comes from that is not usable: a flag, or a variable."""
+    """Says where a value comes from that is not usable, a flag or a variable, and lets `-v` beat CDF_UPSERT_QUIET."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except typer.BadParameter as error:
             option: Any = error.param
             source = None if option is None else ctx.get_parameter_source(option.name)
@@ -50,6 +50,15 @@ class _Command(TyperCommand):
             if source is not None and source.name == "ENVIRONMENT":
                 error.param_hint = f"'{option.envvar}'"
             raise
+        _let_flag_win(ctx, "quiet", "verbose")
+        return rest
+
+
+def _let_flag_win(ctx: Any, *names: str) -> None:
+    """Of options that exclude each other, a flag beats a variable."""
+    given = {name: ctx.get_parameter_source(name).name for name in names if ctx.params.get(name)}
+    if "COMMANDLINE" in given.values():
+        ctx.params.update({name: False for name, source in given.items() if source == "ENVIRONMENT"})
 
 
 class _Commands(TyperGroup):

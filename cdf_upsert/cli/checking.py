@@ -154,8 +154,8 @@ async def _check(options: CheckOptions, inputs: "Sequence[Input]", writer: _Fail
             )
     if found.good and not reason:
         reason = (
-            f"Nothing was sent: {count(found.good, 'good record')} would go in {count(found.requests, 'request')} "
-            f"of {size(found.nbytes)} in all."
+            f"Nothing was sent: the good ones would go in {count(found.requests, 'request')} of "
+            f"{size(found.nbytes)} in all."
         )
     emit(events.Ended(loop.time(), outcome, reason, found.good))
     report = make_report(

@@ -23,14 +23,14 @@ def runs(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Look at this run directory only.",
+            help="Look at this run directory instead.",
             envvar="CDF_UPSERT_RUN_DIR",
             show_envvar=False,
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """List the loads that this directory knows, and how they stand; the latest run first."""
+    """List the loads whose run directories are in .cdf-upsert, and how they stand; the latest run first."""
     from cdf_upsert.core.wording import one_line  # noqa: PLC0415  `--help` does without
     from cdf_upsert.errors import LoaderError, UsageError  # noqa: PLC0415  as above
     from cdf_upsert.journal import ROOT, listing  # noqa: PLC0415
@@ -56,18 +56,21 @@ def runs(
         sys.stdout.write(msgspec.json.encode(loads).decode() + "\n")
         return
     if not loads and not removed:
-        sys.stderr.write("This directory knows of no load.\n")
+        sys.stderr.write("There is no run directory in .cdf-upsert; --run-dir names one that is elsewhere.\n")
     for load in loads:
         sys.stdout.write("\n".join(map(one_line, _paragraph(load))) + "\n")
 
 
 def _paragraph(load: "KnownLoad") -> list[str]:
     """A load in a few lines, the first of which says how it stands."""
+    from cdf_upsert.cli.wiring import SANDBOX_NAME  # noqa: PLC0415  `--help` does without
+
     lines = [f"{load.directory}: {load.state}"]
     if load.stream is None:
         return [*lines, f"  {load.reason}"]
     inputs = ", ".join("standard input" if path == "-" else path for path in load.inputs)
-    lines.append(f"  {inputs} -> {load.stream} in {load.project} at {load.base_url}")
+    target = "the sandbox" if load.base_url == SANDBOX_NAME else f"{load.project} at {load.base_url}"
+    lines.append(f"  {inputs} -> {load.stream} in {target}")
     if load.holder is not None:
         when = f"since {load.started}, process {load.holder.pid} on {load.holder.host}"
     elif load.ended is not None:

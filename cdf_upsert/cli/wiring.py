@@ -16,7 +16,7 @@ from cdf_upsert import __version__
 from cdf_upsert.cli.options import TargetFlags
 from cdf_upsert.core.access import GivenToken, Network, Settings, Target
 from cdf_upsert.core.redact import Redactor, Secret
-from cdf_upsert.errors import UsageError
+from cdf_upsert.errors import BusyError, UsageError
 
 if TYPE_CHECKING:
     from cdf_upsert.client import Client, TokenSource
@@ -26,6 +26,9 @@ REDACTOR = Redactor()
 
 SANDBOX_DIRECTORY = Path(".cdf-upsert", "sandbox")
 """Where the embedded sandbox keeps its state, so that a rerun finds what an earlier run has loaded."""
+
+SANDBOX_NAME = "sandbox"
+"""Stands for the embedded sandbox, which has another address each time."""
 
 SANDBOX_TOKEN_SECONDS = 10 * 365 * 86400.0
 
@@ -128,6 +131,7 @@ def access(flags: TargetFlags, *, sandbox: bool) -> Iterator[Access]:
 
     Raises:
         UsageError: the configuration is not usable, with all its faults.
+        BusyError: another command holds the embedded sandbox.
     """
     if not sandbox:
         from cdf_upsert.settings import resolve  # noqa: PLC0415  not for the sandbox
@@ -136,7 +140,13 @@ def access(flags: TargetFlags, *, sandbox: bool) -> Iterator[Access]:
         REDACTOR.learn(*settings.secrets())
         yield Access(settings.target, settings.target.base_url, settings, REDACTOR)
         return
-    from cdf_upsert.sandbox.problem import SandboxError  # noqa: PLC0415  only for the sandbox
+    given = [f"--{name.replace('_', '-')}" for name, value in flags.given().items() if value is not None]
+    if given:
+        raise UsageError(
+            f"--sandbox (or CDF_UPSERT_SANDBOX) and {', '.join(given)} contradict each other: the embedded sandbox "
+            "is a project of its own. Leave out one or the other."
+        )
+    from cdf_upsert.sandbox.problem import SandboxBusyError, SandboxError  # noqa: PLC0415  only for the sandbox
     from cdf_upsert.sandbox.serve import Options, running  # noqa: PLC0415
 
     options = Options(data=SANDBOX_DIRECTORY, token_seconds=SANDBOX_TOKEN_SECONDS)
@@ -146,7 +156,9 @@ def access(flags: TargetFlags, *, sandbox: bool) -> Iterator[Access]:
             token = Secret(served.token)
             settings = Settings(target, GivenToken(token), Network())
             REDACTOR.learn(token)
-            yield Access(target, "sandbox", settings, REDACTOR)
+            yield Access(target, SANDBOX_NAME, settings, REDACTOR)
+    except SandboxBusyError as error:
+        raise BusyError(str(error)) from error
     except SandboxError as error:
         raise UsageError(str(error)) from error
     except ModuleNotFoundError as error:

@@ -155,7 +155,7 @@ def _connected(seen: Connected) -> list[Check]:
 def token_had(claims: Claims | None, situation: Situation) -> Check:
     """What a token says about itself."""
     if claims is None:
-        return _ok("token", "A token was had; it does not say what it is for, and need not.")
+        return _ok("token", "The sign-in gives a token; it does not say what it is for, and need not.")
     service_now = situation.now + (situation.skew or 0.0)
     if claims.expires is not None and claims.expires <= service_now:
         return _failed("token", explain_refusal(401, "", situation), REFUSED)
@@ -169,11 +169,11 @@ def token_had(claims: Claims | None, situation: Situation) -> Check:
         "" if claims.expires is None else f"good until {moment(claims.expires)}",
     ]
     said = ", ".join(part for part in parts if part)
-    return _ok("token", f"A token was had{f': {said}' if said else ''}.")
+    return _ok("token", f"The sign-in gives a token{f': {said}' if said else ''}.")
 
 
 def token_missing(error: str, code: int) -> Check:
-    """No token was had; `error` is the sentence of whoever refused."""
+    """No token came about; `error` is the sentence of whoever refused."""
     return Check("token", Mark.FAILED, error, exit_code=REFUSED if code == REFUSED else CONFIGURATION)
 
 
@@ -329,7 +329,7 @@ def streams(known: Sequence[StreamFacts]) -> Check:
         f"{one.external_id} ({'mutable' if one.mutable else 'immutable'})" for one in known[:20]
     )
     more = f" and {len(known) - 20} more" if len(known) > 20 else ""
-    return _ok("streams", f"There are {listed}{more}.")
+    return _ok("streams", f"Streams of this project: {listed}{more}.")
 
 
 def room(facts: StreamFacts) -> Check:

@@ -35,7 +35,7 @@ class Unresolved(Struct, frozen=True):
 
 
 class Unreachable(Struct, frozen=True):
-    """The host has an address, and no connection to it comes about, or it breaks."""
+    """The host has an address, and no connection to it comes about, or it breaks; `host` may have a port."""
 
     host: str
     reason: str

@@ -136,7 +136,7 @@ def forecast(work: Work, bounds: Bounds) -> Forecast:
     ahead = max(0, ceil(share - bounds.left - 1e-9))
     opens_in = quota.window if bounds.opens_in is None else bounds.opens_in
     if not ahead:
-        return Forecast(quick, quick, slow, 1, bottleneck)
+        return Forecast(quick, quick, slow, 1 if work.records else 0, bottleneck)
     last = share - bounds.left - (ahead - 1)
     waits = opens_in + (ahead - 1) * quota.window
     refilled = (share - bounds.left) * quota.window

@@ -13,16 +13,19 @@ MOST_TOLD = 10
 """So many groups of failures are told; the report holds them all."""
 
 
-def summary(report: Report) -> str:
-    """Return the one line that says how a run went; its first word is the number of accepted records."""
+def summary(report: Report, *, sends: bool = True) -> str:
+    """Return the one line that says how a run went; its first word is the number of accepted records.
+
+    `sends` is false of a run that only looks: then it is the number of those that are fit to be sent.
+    """
     records = report.records
-    parts = [f"{records.accepted:,} accepted"] + [
+    parts = [f"{records.accepted:,} accepted" if sends else f"{records.unsent:,} good"] + [
         f"{number:,} {settlement}"
         for number, settlement in (
             (records.failed, "failed"),
             (records.superseded, "superseded"),
             (records.already_accepted, "already accepted"),
-            (records.unsent, "unsent"),
+            (records.unsent if sends else 0, "unsent"),
         )
         if number
     ]
@@ -34,7 +37,7 @@ def summary(report: Report) -> str:
     if report.reason:
         line += f" {report.reason}"
     elif not records.read:
-        line += " There was nothing to load."
+        line += f" There was nothing to {'load' if sends else 'check'}."
     if records.failed and report.failed_file is not None:
         line += f" Failed: {report.failed_file}"
     return one_line(line)

@@ -75,6 +75,8 @@ def _windows(plan: Plan) -> str:
     quota = plan.quota
     if quota is None or plan.new.windows is None:
         return "not known: the quota of this template is not published; --quota names it"
+    if not plan.new.windows:
+        return "none: there is nothing to load"
     bounds = []
     if quota.created is not None:
         bounds.append(count(quota.created, "new record"))

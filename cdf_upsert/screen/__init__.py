@@ -120,11 +120,11 @@ class Screen:
         next_step = telling.next_step(report, command, run_dir, sends=sends)
         match self._showing.log_format:
             case LogFormat.JSON:
-                for diagnostic in _ending(report, next_step):
+                for diagnostic in _ending(report, next_step, sends=sends):
                     self.say(diagnostic)
             case LogFormat.TEXT:
                 self._tell_failures(report)
-                self._output.line(telling.summary(report))
+                self._output.line(telling.summary(report, sends=sends))
                 if next_step is not None:
                     self._output.line(next_step)
             case _:
@@ -169,7 +169,7 @@ def log_line(diagnostic: Diagnostic, log_format: LogFormat, at: datetime) -> str
             assert_never(log_format)
 
 
-def _ending(report: Report, next_step: str | None) -> Iterator[Diagnostic]:
+def _ending(report: Report, next_step: str | None, *, sends: bool) -> Iterator[Diagnostic]:
     """Tell a report in lines of the log."""
     for failure in report.failures[: telling.MOST_TOLD]:
         message = f"{failure.count:,} {telling.why(failure)}: {telling.message(failure)}"
@@ -182,7 +182,7 @@ def _ending(report: Report, next_step: str | None) -> Iterator[Diagnostic]:
         "durationSeconds": report.duration_seconds,
         "failedFile": report.failed_file,
     }
-    yield Diagnostic("ended", telling.summary(report), fields, level)
+    yield Diagnostic("ended", telling.summary(report, sends=sends), fields, level)
     if next_step is not None:
         yield Diagnostic("next", next_step, {})
 

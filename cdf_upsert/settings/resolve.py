@@ -38,6 +38,12 @@ _NOTHING: Final = (
     "To try without an account: cdf-upsert load --sandbox."
 )
 
+_NOTHING_FOR_A_PERSON: Final = (
+    "Nothing is configured: set CDF_PROJECT, CDF_CLUSTER (or CDF_URL), IDP_TENANT_ID and IDP_CLIENT_ID in the "
+    f"environment or in a {DOTENV} file, and sign in again. At a provider other than Microsoft Entra ID, "
+    "IDP_DISCOVERY_URL takes the place of the tenant."
+)
+
 
 def resolve(
     flags: Mapping[str, str | None],
@@ -73,7 +79,7 @@ def resolve(
         store = state_directory(environment) / "sessions"
         look = _with_session(look, layers, profile, store)
     if not faults and not chosen and _is_empty(look):
-        raise UsageError(_NOTHING)
+        raise UsageError(_NOTHING_FOR_A_PERSON if person else _NOTHING)
 
     look.find("profile")
     plain = insecure_http(look)

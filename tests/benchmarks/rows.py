@@ -80,7 +80,8 @@ class Bench:
         """Compare the peaks of a large and of a small input; 0 is no growth."""
         _, loads = self._bare_and_loads_of_large()
         file = self._input("small.ndjson", self._size.small)
-        small = [self._load(file, self._size.small) for _ in range(self._size.turns)]
+        # A run this short often ends before all requests are under way at once.
+        small = [self._load(file, self._size.small) for _ in range(self._size.starts)]
         peaks = median_peak(loads), median_peak(small)
         return Measured(peaks[0] / peaks[1] - 1, f"{megabytes(peaks[0])} : {megabytes(peaks[1])}")
 

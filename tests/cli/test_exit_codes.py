@@ -156,6 +156,10 @@ def test_a_configuration_that_is_not_usable_ends_in_2(
             "Invalid value for '--sample': '0' is neither a number of keys",
         ),
         (["load", "demo", "-q", "-v"], "contradict"),
+        (
+            ["load", "demo", "--sandbox", "--profile", "test", "--project", "p"],
+            "--project, --profile contradict each other",
+        ),
         (["load", "Demo", "x"], "'Demo' cannot be the id of a stream"),
         (["load", "demo", "-", "-"], "only once"),
     ],

@@ -30,7 +30,7 @@ def test_an_address_where_nobody_listens_ends_in_2(nobody: str, alone: Workdir) 
     done = alone.run("load", "demo", "a.ndjson", "--json", **variables).exits(2)
     assert time.monotonic() - began < 30
     done.says(
-        "No connection to 127.0.0.1",
+        f"No connection to {nobody.removeprefix('http://')} comes about",
         "Check the address, the network, the VPN and the firewall",
         "next try in",
     )

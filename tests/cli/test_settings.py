@@ -33,6 +33,16 @@ def test_a_flag_beats_the_environment_beats_dotenv(
         assert max(map(len, served.batches)) == largest
 
 
+def test_a_flag_beats_a_variable_that_says_the_opposite(alone: Workdir) -> None:
+    """`-v` is heard under CDF_UPSERT_QUIET; two variables, or two flags, contradict each other."""
+    alone.write("a.ndjson", RECORDS)
+    loud = alone.run("check", "a.ndjson", "-v", CDF_UPSERT_QUIET="1").exits(0)
+    loud.says("Reading a.ndjson")
+    assert alone.run("check", "a.ndjson", "-q", CDF_UPSERT_VERBOSE="1").exits(0).stderr == b""
+    both = {"CDF_UPSERT_QUIET": "1", "CDF_UPSERT_VERBOSE": "1"}
+    alone.run("check", "a.ndjson", **both).exits(2).says("contradict")
+
+
 def test_every_option_can_be_a_variable(alone: Workdir) -> None:
     """A load that is told everything by variables does what they say."""
     alone.write("a.ndjson", b"[" + RECORDS.replace(b"\n", b",") + b",{},{}]")

@@ -96,7 +96,7 @@ def test_a_proxy_on_the_way_is_named():
     ("claims", "mark", "told"),
     [
         (None, Mark.OK, "need not"),
-        (Claims(), Mark.OK, "A token was had."),
+        (Claims(), Mark.OK, "The sign-in gives a token."),
         (
             Claims("https://idp", (TARGET.base_url,), ("a", "b"), NOW + 60),
             Mark.OK,

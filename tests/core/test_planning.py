@@ -147,7 +147,8 @@ def test_a_five_million_load_takes_the_hours_that_the_quota_asks():
 def test_nothing_takes_no_time():
     """An empty input needs nothing."""
     found = forecast(Work(0, 0, 0), IDENTITY)
-    assert (found.low, found.high, found.bottleneck) == (0.0, 0.0, None)
+    assert (found.low, found.high, found.windows, found.bottleneck) == (0.0, 0.0, 0, None)
+    assert "none: there is nothing to load" in plan_text(plan_of(facts(), 0))
 
 
 @given(

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from cdf_upsert.sandbox.problem import SandboxError
+from cdf_upsert.sandbox.problem import SandboxBusyError, SandboxError
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS space (space TEXT PRIMARY KEY, definition BLOB, created INTEGER, updated INTEGER);
@@ -109,7 +109,7 @@ class Store:
         """Open, or make, the state in a directory; None keeps it in memory.
 
         Raises:
-            SandboxError: the directory cannot be used, or another sandbox holds it.
+            SandboxError: the directory cannot be used; SandboxBusyError: another sandbox holds it.
         """
         self._walks: dict[int, list[_Walk]] = {}
         place = ":memory:"
@@ -129,9 +129,11 @@ class Store:
             self._sql.execute("PRAGMA cache_size = -16000")
             self._sql.executescript(_SCHEMA)
         except sqlite3.Error as error:
-            raise SandboxError(
-                f"The sandbox cannot keep its state in {place}: {error}. Is another sandbox using it?"
-            ) from error
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise SandboxBusyError(
+                    f"Another sandbox holds {place}: try again when it has ended."
+                ) from error
+            raise SandboxError(f"The sandbox cannot keep its state in {place}: {error}.") from error
 
     def close(self) -> None:
         """Close the database; the state in a directory stays."""

@@ -103,7 +103,7 @@ class Stream:
 
 
 class Streams:
-    """All streams. Where `strict` is false, a stream that is asked for is made, a mutable one."""
+    """All streams. Where `strict` is false, any stream is there: it is made, a mutable one, when it is first used."""
 
     def __init__(self, store: Store, *, strict: bool, visible_after: int) -> None:
         """`visible_after` milliseconds pass before readers see what was written."""
@@ -146,8 +146,8 @@ class Streams:
         self._streams[external_id] = stream
         return stream
 
-    def get(self, external_id: str, now: int) -> Stream:
-        """A stream.
+    def get(self, external_id: str, now: int, *, use: bool = True) -> Stream:
+        """A stream; one that is only looked at, not for `use`, is not made by that.
 
         Raises:
             Refusal: 400 for an id that cannot be one, 404 for a stream that is not there.
@@ -160,7 +160,7 @@ class Streams:
             raise at("streamId", f"`{external_id[:110]}` is not a valid stream id")
         if self._strict:
             raise Refusal(404, f"The stream `{external_id}` does not exist.")
-        return self._add(external_id, LEARNT, now)
+        return self._add(external_id, LEARNT, now) if use else Stream(0, external_id, LEARNT, now, 0, 0)
 
     def delete(self, body: bytes) -> dict[str, Any]:
         """Delete a stream with all its records; one that is not there is no error."""

@@ -80,7 +80,7 @@ class World:
 
     def retrieve_stream(self, stream_id: str, now: int, *, statistics: bool = False) -> dict[str, Any]:
         """One stream as the API returns it."""
-        return self.streams.get(stream_id, now).read(statistics=statistics)
+        return self.streams.get(stream_id, now, use=False).read(statistics=statistics)
 
     def prepare(self, operation: Operation, stream_id: str, body: bytes, now: int) -> Prepared:
         """Decode and check a write.

@@ -120,6 +120,9 @@ def test_an_unknown_stream_is_made_when_not_strict():
     """The first use makes a mutable stream; an id that cannot be one is refused."""
     world = World(strict=False)
     assert world.retrieve_stream("fresh", NOW)["type"] == "Mutable"
+    assert world.streams.all() == [], "a look makes nothing"
+    upsert(world, record("a"))
+    assert [stream.external_id for stream in world.streams.all()] == ["events"]
     with pytest.raises(Refusal) as caught:
         world.retrieve_stream("Not-Valid", NOW)
     assert caught.value.status == 400

@@ -334,10 +334,10 @@ def declared_world_again(directory):
 
 def test_a_directory_has_one_sandbox_at_a_time(tmp_path):
     """A second sandbox over the same directory is refused in a whole sentence."""
-    from cdf_upsert.sandbox.problem import SandboxError
+    from cdf_upsert.sandbox.problem import SandboxBusyError
 
     world = declared_world(directory=tmp_path)
-    with pytest.raises(SandboxError, match="another sandbox"):
+    with pytest.raises(SandboxBusyError, match="Another sandbox"):
         declared_world_again(tmp_path)
     world.close()
     declared_world_again(tmp_path).close()
