@@ -14,21 +14,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from itertools import count
 from math import inf
-from typing import Any, TypeVar, assert_never
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from cdf_upsert.core import events
 from cdf_upsert.core.checking import Checker
-from cdf_upsert.core.comparing import difference_told, values_told
-from cdf_upsert.core.interpret import NoReply, Reason, Reply, Said, Verdict, interpret
-from cdf_upsert.core.isolating import Hunt, halves, take_apart
+from cdf_upsert.core.interpret import NoReply, Reply, Verdict, interpret
 from cdf_upsert.core.ordering import Ordering
 from cdf_upsert.core.pacing import Go, Observation, Pacing, Signal, Wait, WaitReason
 from cdf_upsert.core.packing import Packed, Packer, body_bytes
-from cdf_upsert.core.record import Failed, Failure, FailureClass, Record
-from cdf_upsert.core.retrying import AskStored, Dice, FailAs, Tries, TryAgain, after, backoff
+from cdf_upsert.core.record import Record
+from cdf_upsert.core.retrying import Dice
 from cdf_upsert.core.standing import Settlement, Standing
 from cdf_upsert.core.stopping import Stopping
 from cdf_upsert.errors import LoaderError, RefusedError, UnavailableError
@@ -36,15 +34,13 @@ from cdf_upsert.load.intake import Intake, Taken
 from cdf_upsert.load.outbox import Batch, Outbox
 from cdf_upsert.load.ports import Books, Input, Sender
 from cdf_upsert.load.readback import look_up
+from cdf_upsert.load.settling import Consequences, Question, consequences, consequences_of_answer
 
 MOST_READY = 2
 """Batches that are packed ahead of their sending."""
 
 MOST_WAITING_BYTES = 24_000_000
 """Reading stops while more than this waits: to be sent, to be tried again, or behind another version."""
-
-CONFLICT_RECORDS = 100
-"""Records that were modified by somebody else at the same time go again in batches no larger than this."""
 
 T = TypeVar("T")
 
@@ -335,119 +331,54 @@ class Engine:
 
     async def _apply(self, batch: Batch, verdict: Verdict, reply: Reply | NoReply, now: float) -> None:
         """Do what `verdict` says with each record of `batch`."""
-        failed = [_failed(record, failure) for record, failure in verdict.refused]
-        parts: list[Batch] = []
-        if verdict.suspects:
-            parts += self._parts(batch, verdict, now)
-        for reason, records in verdict.again.items():
-            said = verdict.said.get(reason, Said(""))
-            if verdict.stop is not None or self._halt is not None:
-                parts.append(self._part(batch, records, now))
-                continue
-            step = after(
-                reason,
-                batch.tries,
-                named=not verdict.whole,
-                answered=isinstance(reply, Reply),
-                alive=self._accepted > batch.accepted_before,
-                retry_after=reply.retry_after if isinstance(reply, Reply) else None,
-                dice=self._dice,
-            )
-            match step:
-                case TryAgain(seconds, tries):
-                    most = CONFLICT_RECORDS if reason is Reason.CONFLICT else len(records)
-                    if len(batch.records) == len(records) <= most:
-                        batch.tries = tries
-                        self._again(batch, now + seconds)
-                    else:
-                        parts += [
-                            self._part(batch, records[start : start + most], now + seconds, tries)
-                            for start in range(0, len(records), most)
-                        ]
-                    self._hear(events.Retrying(now, len(records), reason.value, said.message, seconds))
-                case AskStored(otherwise):
-                    asked = self._number(Batch.of(records, batch))
-                    parts.append(asked)
-                    self._asking.add(asked)
-                    self._spawn(self._ask(asked, otherwise, said))
-                case FailAs(kind):
-                    failure = Failure(kind, said.message, said.status, said.request_id, batch.tries.all)
-                    failed += [_failed(record, failure) for record in records]
-                case _:
-                    assert_never(step)
-        if batch.hunt is not None:
-            batch.hunt.accepted += len(verdict.accepted)
-            batch.hunt.refused += len(verdict.refused)
-            batch.hunt.misled += batch.named and bool(verdict.accepted)
+        if verdict.too_large:
+            self._packer.lower(max(batch.nbytes // 2, 1))
+        became = consequences(
+            batch,
+            verdict,
+            reply,
+            now,
+            alive=self._accepted > batch.accepted_before,
+            ending=verdict.stop is not None or self._halt is not None,
+            dice=self._dice,
+        )
         if verdict.stop is not None:
             why = self._explain(verdict.stop.status, verdict.stop.message)
             # That a stream is not mutable is all there is to say.
             self._fail(RefusedError(why, unclear=verdict.stop.status != 422))
-        await self._close(batch, verdict.accepted, failed, parts)
+        await self._close(batch, verdict.accepted, became)
 
-    def _parts(self, batch: Batch, verdict: Verdict, now: float) -> list[Batch]:
-        if verdict.too_large:
-            self._packer.lower(max(batch.nbytes // 2, 1))
-            parts = halves(verdict.suspects)
-        else:
-            batch.hunt = batch.hunt or Hunt()
-            parts = take_apart(verdict.suspects, verdict.named, batch.hunt)
-        made = []
-        for part in parts:
-            new = Batch(
-                part.records,
-                body_bytes(part.records),
-                tries=batch.tries.afresh(),
-                hunt=batch.hunt,
-                named=part.named,
-                alone=part.alone,
-            )
-            self._number(new)
-            self._again(new, now)
-            made.append(new)
-        return made
+    async def _ask(self, question: Question) -> None:
+        """Read back what is stored under the keys of a batch whose tries are used up."""
+        batch = question.batch
+        found = await self._unless_cut_off(look_up(self._sender.compare, batch.records))
+        self._asking.discard(batch)
+        await self._close(
+            batch, found.same, consequences_of_answer(question, found, self._now(), dice=self._dice)
+        )
 
-    def _part(
-        self, batch: Batch, records: Sequence[Record], when: float, tries: Tries | None = None
-    ) -> Batch:
-        part = self._number(Batch.of(records, batch))
-        part.tries = tries or batch.tries
-        self._again(part, when)
-        return part
+    def _go_on(self, batch: Batch, became: Consequences) -> list[Batch]:
+        """Let what is left of `batch` go its ways; the parts it has become, which the journal has to know."""
+        parts = []
+        for part, due in became.again:
+            if part is not batch:
+                parts.append(self._number(part))
+            self._again(part, due)
+        for question in became.asked:
+            parts.append(self._number(question.batch))
+            self._asking.add(question.batch)
+            self._spawn(self._ask(question))
+        for retrying in became.told:
+            self._hear(retrying)
+        return parts
 
     def _number(self, batch: Batch) -> Batch:
         batch.number = next(self._numbers)
         return batch
 
-    async def _ask(self, batch: Batch, otherwise: FailureClass, said: Said) -> None:
-        """Read back what is stored under the keys of `batch`, whose tries are used up."""
-        found = await self._unless_cut_off(look_up(self._sender.compare, batch.records))
-        self._asking.discard(batch)
-        now = self._now()
-        parts: list[Batch] = []
-        if found.unanswered:
-            seconds = backoff(batch.tries.in_row, None, self._dice)
-            parts.append(self._part(batch, found.unanswered, now + seconds))
-        failed = [
-            _failed(
-                record,
-                Failure(
-                    otherwise,
-                    _with_difference(said.message, difference_told(what)),
-                    said.status,
-                    said.request_id,
-                    batch.tries.all,
-                    values_told(what),
-                ),
-            )
-            for record, what in found.other
-        ]
-        await self._close(batch, found.same, failed, parts)
-
-    async def _close(
-        self, batch: Batch, accepted: Sequence[Record], failed: Sequence[Failed], parts: Sequence[Batch]
-    ) -> None:
+    async def _close(self, batch: Batch, accepted: Sequence[Record], became: Consequences) -> None:
         """Settle what is settled of `batch`, and free its keys."""
+        parts, failed = self._go_on(batch, became), became.failed
         self._changed.set()
         if not (accepted or failed or parts):
             return
@@ -585,11 +516,3 @@ def _signal(reply: Reply | NoReply) -> Signal:
     if isinstance(reply, NoReply) or reply.status in {408, 502, 503, 504}:
         return Signal.UNAVAILABLE
     return Signal.THROTTLED if reply.status == 429 else Signal.CALM
-
-
-def _failed(record: Record, failure: Failure) -> Failed:
-    return Failed(record.ordinal, record.place, failure, record.text, record.key)
-
-
-def _with_difference(message: str, what: str) -> str:
-    return f"{message}; {what}" if message else what
