@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from cdf_upsert.cli import reporting
-from cdf_upsert.cli.reading import input_names
+from cdf_upsert.cli.reading import check_stream, input_names
 from cdf_upsert.core import events
 from cdf_upsert.core.checking import Checker
 from cdf_upsert.core.diagnosing import Diagnostic
@@ -27,9 +27,9 @@ from cdf_upsert.errors import UsageError
 from cdf_upsert.load.examining import Examined, examine
 from cdf_upsert.screen import Screen, ticking
 from cdf_upsert.sources.reading import open_input
+from cdf_upsert.sources.tuning import tune
 
 if TYPE_CHECKING:
-    from cdf_upsert.cli.loading import LoadOptions
     from cdf_upsert.sources.reading import Input
 
 
@@ -46,28 +46,16 @@ class CheckOptions(Struct, frozen=True):
     json: bool
     showing: Showing
 
-    @classmethod
-    def of_load(cls, options: "LoadOptions", names: tuple[str, ...]) -> "CheckOptions":
-        """The same, asked for with `load --dry-run`."""
-        return cls(
-            options.stream,
-            names,
-            options.format.wanted,
-            options.batch_records,
-            options.batch_bytes,
-            options.failed,
-            options.report,
-            options.json,
-            options.showing,
-        )
-
 
 def run_check(options: CheckOptions) -> int:
     """Check the inputs and tell what was found; the exit code.
 
     Raises:
-        UsageError: an input or the failed file is not usable.
+        UsageError: the stream's name, an input or the failed file is not usable.
     """
+    tune()
+    if options.stream:
+        check_stream(options.stream)
     names = input_names(options.inputs)
     reporting.see_usable(options.report, names, [] if options.failed is None else [options.failed])
     inputs = [open_input(name, options.format, body_bytes=options.batch_bytes) for name in names]

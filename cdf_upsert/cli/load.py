@@ -155,6 +155,25 @@ def load(
     A rerun of the same command sends only what is missing. Every option can also be set as
     CDF_UPSERT_<OPTION>, in the environment or in .env.
     """
+    showing = o.showing(progress, log_format, quiet=quiet, verbose=verbose)
+    if dry_run:
+        from cdf_upsert.cli.checking import CheckOptions, run_check  # noqa: PLC0415  only then
+
+        raise typer.Exit(
+            run_check(
+                CheckOptions(
+                    stream=stream,
+                    inputs=tuple(inputs or ()),
+                    format=format_.wanted,
+                    batch_records=batch_records,
+                    batch_bytes=batch_bytes,
+                    failed=failed,
+                    report=report,
+                    json=json,
+                    showing=showing,
+                )
+            )
+        )
     from cdf_upsert.cli.loading import LoadOptions, run_load  # noqa: PLC0415  what only this command needs
 
     raise typer.Exit(
@@ -166,7 +185,6 @@ def load(
                 sandbox=sandbox,
                 format=format_,
                 linger=linger,
-                dry_run=dry_run,
                 batch_records=batch_records,
                 batch_bytes=batch_bytes,
                 concurrency=concurrency or None,
@@ -181,7 +199,7 @@ def load(
                 report=report,
                 fresh=fresh,
                 json=json,
-                showing=o.showing(progress, log_format, quiet=quiet, verbose=verbose),
+                showing=showing,
             )
         )
     )

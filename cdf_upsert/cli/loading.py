@@ -70,7 +70,6 @@ class LoadOptions(Struct, frozen=True):
     sandbox: bool
     format: FormatChoice
     linger: float
-    dry_run: bool
     batch_records: int
     batch_bytes: int
     concurrency: int | None
@@ -99,10 +98,6 @@ def run_load(options: LoadOptions) -> int:
     policy = StoppingPolicy(options.max_failures, options.max_duration, options.patience)
     names = input_names(options.inputs)
     found = [open_input(name, options.format.wanted, body_bytes=options.batch_bytes) for name in names]
-    if options.dry_run:
-        from cdf_upsert.cli.checking import CheckOptions, run_check  # noqa: PLC0415  only then
-
-        return run_check(CheckOptions.of_load(options, names))
     with prepared(found) as inputs, access(options.target, sandbox=options.sandbox) as way:
         started = datetime.now(UTC)
         identity = identify(
