@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,36 @@ def test_arrows_point_down() -> None:
         if one.library == PACKAGE and own_room(one.module) not in ARROWS[one.room]
     ]
     assert not faults, listed(faults)
+
+
+def knows() -> dict[str, set[str]]:
+    """The files that each file imports; `from package import name` leads to the file of that name, if there is one."""
+    known: dict[str, set[str]] = {}
+    for file, tree in files().items():
+        found = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                parent = absolute(file, node.module, node.level)
+                found |= {file_of(f"{parent}.{name.name}") or file_of(parent) for name in node.names}
+            elif isinstance(node, ast.Import):
+                found |= {file_of(name.name) for name in node.names}
+        known[file] = {one for one in found if one not in (None, file)}
+    return known
+
+
+def file_of(module: str) -> str | None:
+    """The file of a module of this package, or none."""
+    path = "/".join(module.split(".")[1:])
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py".lstrip("/")) if file in files()), None)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Not for types either: what cannot be told apart stands in one file."""
+    assert {"core/record.py", "load/outbox.py", "load/settling.py"} <= knows()["load/engine.py"]
+    try:
+        TopologicalSorter(knows()).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
 
 
 def test_nobody_imports_the_command_line() -> None:
