@@ -3,13 +3,17 @@
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from contextlib import closing
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from cdf_upsert import __version__
-from cdf_upsert.cli import COMMANDS
+from cdf_upsert.cli import COMMANDS, app
 from cdf_upsert.sandbox.world import World
 from tests.records import make_text
 from tests.workdir import Workdir
@@ -47,9 +51,11 @@ def test_help_names_every_command(shell: Workdir) -> None:
     "command", ["load", "check", "plan", "verify", "doctor", "login", "logout", "runs", "sandbox"]
 )
 def test_each_command_has_help_that_fits_a_terminal(command: str, shell: Workdir) -> None:
-    """`-h` explains the command and every option of it, in 80 columns, and touches nothing."""
+    """`-h` shows how it is used as manuals do, explains every option in 80 columns, and touches nothing."""
     done = shell.run(command, "-h", COLUMNS="80").exits(0)
     text = done.stdout.decode()
+    usage = text.splitlines()[0].partition(f" {command} ")[2]
+    assert re.fullmatch(r"\[OPTIONS\]( STREAM| \[STREAM\])?( \[INPUT\]\.\.\.)?", usage)
     assert max(map(len, text.splitlines())) <= 80
     options = text.partition("Options:")[2]
     # An option's words begin beside it, or on the line below.
@@ -98,3 +104,25 @@ def test_the_embedded_sandbox_serves_one_command_at_a_time(shell: Workdir) -> No
     with closing(World(shell.path / ".cdf-upsert" / "sandbox")):
         shell.run("load", "--sandbox", "demo", "a.ndjson").exits(75).says("Another sandbox holds")
     shell.run("load", "--sandbox", "demo", "a.ndjson").exits(0)
+
+
+def parameters() -> Iterator[tuple[str, Any]]:
+    for command in COMMANDS:
+        for one in get_command(app).get_command(None, command).params:  # type: ignore[attr-defined]  # a group
+            yield command, one
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [pytest.param(command, one, id=f"{command} {one.name}") for command, one in parameters()],
+)
+def test_help_tells_the_default_that_holds(command: str, option: Any) -> None:
+    """What stands in brackets, read as if it had been given, is the default; an option that needs one tells it."""
+    told = re.search(r"\[default: (.*)\]$", option.help)
+    plain = told is not None and not told[1].startswith(("below", "memory"))
+    default = option.default.value if isinstance(option.default, Enum) else option.default
+    if plain and told is not None:
+        given = option.type.convert(told[1], option, None)
+        assert (given.value if isinstance(given, Enum) else given) == default, command
+    else:
+        assert default in (None, False) or option.required, command

@@ -53,6 +53,10 @@ class _Command(TyperCommand):
         _let_flag_win(ctx, "quiet", "verbose")
         return rest
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The arguments as manuals write them; Typer puts those that are needed into braces."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
 
 def _let_flag_win(ctx: Any, *names: str) -> None:
     """Of options that exclude each other, a flag beats a variable."""

@@ -16,28 +16,16 @@ def check(
     batch_records: o.BatchRecords = 1000,
     batch_bytes: o.BatchBytes = 10_000_000,
     failed: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the failed records to this file.",
-            metavar="FILE",
-            envvar="CDF_UPSERT_FAILED",
-            show_envvar=False,
-        ),
+        Path | None, o.option("failed", "Write the failed records to this file.", metavar="FILE")
     ] = None,
     report: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the report to this file.",
-            metavar="FILE",
-            envvar="CDF_UPSERT_REPORT",
-            show_envvar=False,
-        ),
+        Path | None, o.option("report", "Write the report to this file.", metavar="FILE")
     ] = None,
     progress: o.ProgressOption = Progress.AUTO,
     json: o.Json = False,
     log_format: o.LogFormatOption = LogFormat.TEXT,
     quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
+    verbose: Annotated[bool, o.option("verbose", "Tell of each input that is opened.", "-v")] = False,
 ) -> None:
     """Read and check records; send nothing.
 

@@ -20,15 +20,7 @@ def doctor(
     profile: o.Profile = None,
     insecure_http: o.InsecureHttp = False,
     sandbox: o.Sandbox = False,
-    json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Write the checks to standard output as JSON.",
-            envvar="CDF_UPSERT_JSON",
-            show_envvar=False,
-        ),
-    ] = False,
+    json: Annotated[bool, o.option("json", "Write the checks to standard output as JSON.")] = False,
 ) -> None:
     """Find out why loading does not work: configuration, sign-in, project, stream, permissions, room.
 

@@ -7,8 +7,8 @@ import typer
 
 from cdf_upsert.cli import options as o
 from cdf_upsert.cli.options import TargetFlags
-from cdf_upsert.cli.values import at_least, duration
 from cdf_upsert.cli.values import concurrency as concurrency_of
+from cdf_upsert.cli.values import duration, number
 from cdf_upsert.cli.values import max_failures as max_failures_of
 from cdf_upsert.core.showing import LogFormat, Progress
 
@@ -26,124 +26,72 @@ def load(
     format_: o.FormatOption = o.FormatChoice.auto,
     linger: Annotated[
         float,
-        typer.Option(
-            help="Seconds that a part-filled batch waits for a slow input.",
-            parser=at_least(0),
+        o.option(
+            "linger",
+            "Seconds that a part-filled batch waits for a slow input.",
+            default="1",
             metavar="SECONDS",
-            envvar="CDF_UPSERT_LINGER",
-            show_envvar=False,
+            parser=number(0),
         ),
     ] = 1.0,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Read, check and pack; send nothing.",
-            envvar="CDF_UPSERT_DRY_RUN",
-            show_envvar=False,
-        ),
-    ] = False,
+    dry_run: Annotated[bool, o.option("dry-run", "Read, check and pack; send nothing.")] = False,
     batch_records: o.BatchRecords = 1000,
     batch_bytes: o.BatchBytes = 10_000_000,
     concurrency: Annotated[
         int,
-        typer.Option(
-            help="Requests at once: a number, or auto to find out what the service takes.",
-            parser=concurrency_of,
+        o.option(
+            "concurrency",
+            "Requests at once: a number, or auto to find out what the service takes.",
+            default="auto",
             metavar="auto|N",
-            envvar="CDF_UPSERT_CONCURRENCY",
-            show_envvar=False,
-            show_default="auto",
+            parser=concurrency_of,
         ),
     ] = 0,
-    max_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Records per second at most.",
-            parser=at_least(0.01),
-            metavar="N",
-            envvar="CDF_UPSERT_MAX_RATE",
-            show_envvar=False,
-        ),
-    ] = None,
+    max_rate: o.MaxRate = None,
     quota: o.QuotaOption = None,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            help="Seconds for one request.",
-            parser=at_least(0.1),
-            metavar="SECONDS",
-            envvar="CDF_UPSERT_TIMEOUT",
-            show_envvar=False,
-        ),
-    ] = 60.0,
+    timeout: o.Timeout = 60.0,
     patience: Annotated[
         float,
-        typer.Option(
-            help="How long to go on without a single record being accepted, while the service says later.",
-            parser=duration,
+        o.option(
+            "patience",
+            "How long to go on without a single record being accepted, while the service says later.",
+            default="30m",
             metavar="DURATION",
-            envvar="CDF_UPSERT_PATIENCE",
-            show_envvar=False,
-            show_default="30m",
+            parser=duration,
         ),
     ] = 1800.0,
     max_duration: Annotated[
         float | None,
-        typer.Option(
-            help="Stop in good order after this long; rerun to go on.",
-            parser=duration,
+        o.option(
+            "max-duration",
+            "Stop in good order after this long; rerun to go on.",
             metavar="DURATION",
-            envvar="CDF_UPSERT_MAX_DURATION",
-            show_envvar=False,
+            parser=duration,
         ),
     ] = None,
     max_failures: Annotated[
         Any,
-        typer.Option(
-            parser=max_failures_of,
-            help="Stop in good order when more records than this have failed: 100, or 2%.",
+        o.option(
+            "max-failures",
+            "Stop in good order when more records than this have failed: 100, or 2%.",
             metavar="N|P%",
-            envvar="CDF_UPSERT_MAX_FAILURES",
-            show_envvar=False,
+            parser=max_failures_of,
         ),
     ] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option(
-            help="Where journal, failed file and report are kept [default: below .cdf-upsert].",
+        o.option(
+            "run-dir",
+            "Where journal, failed file and report are kept.",
+            default="below .cdf-upsert",
             metavar="DIR",
-            envvar="CDF_UPSERT_RUN_DIR",
-            show_envvar=False,
         ),
     ] = None,
     failed: Annotated[
-        Path | None,
-        typer.Option(
-            help="Put the failed file elsewhere.",
-            metavar="FILE",
-            envvar="CDF_UPSERT_FAILED",
-            show_envvar=False,
-        ),
+        Path | None, o.option("failed", "Put the failed file elsewhere.", metavar="FILE")
     ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            help="Put the report elsewhere.",
-            metavar="FILE",
-            envvar="CDF_UPSERT_REPORT",
-            show_envvar=False,
-        ),
-    ] = None,
-    fresh: Annotated[
-        bool,
-        typer.Option(
-            "--fresh",
-            help="Forget an unfinished earlier run of the same load.",
-            envvar="CDF_UPSERT_FRESH",
-            show_envvar=False,
-        ),
-    ] = False,
+    report: Annotated[Path | None, o.option("report", "Put the report elsewhere.", metavar="FILE")] = None,
+    fresh: Annotated[bool, o.option("fresh", "Forget an unfinished earlier run of the same load.")] = False,
     progress: o.ProgressOption = Progress.AUTO,
     json: o.Json = False,
     log_format: o.LogFormatOption = LogFormat.TEXT,

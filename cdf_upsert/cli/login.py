@@ -12,8 +12,8 @@ def login(
     *,
     device: Annotated[
         bool,
-        typer.Option(
-            "--device", help="Show a code to enter on another device, instead of opening a browser."
+        o.option(
+            "device", "Show a code to enter on another device, instead of opening a browser.", variable=False
         ),
     ] = False,
     project: o.Project = None,

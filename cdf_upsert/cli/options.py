@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec import Struct
 
-from cdf_upsert.cli.values import quota, size, whole
+from cdf_upsert.cli.values import number, quota, size, whole
 from cdf_upsert.core.showing import LogFormat, Progress, Showing, Verbosity
 from cdf_upsert.errors import UsageError
 
@@ -29,6 +29,27 @@ class FormatChoice(StrEnum):
         return None if self is FormatChoice.auto else Format(self.value)
 
 
+def option(name: str, says: str, *short: str, default: str = "", variable: bool = True, **how: Any) -> Any:
+    """Make an option; `default` is how its help tells what holds without it.
+
+    With `variable` it can also be set as `CDF_UPSERT_<OPTION>`.
+    """
+    return typer.Option(
+        f"--{name}",
+        *short,
+        help=f"{says} [default: {default}]" if default else says,
+        envvar=f"CDF_UPSERT_{name.upper().replace('-', '_')}" if variable else None,
+        show_envvar=False,
+        show_default=False,
+        **how,
+    )
+
+
+def setting(name: str, says: str, **how: Any) -> Any:
+    """Make an option that overrides a setting; the settings read its variables."""
+    return option(name, says, variable=False, **how)
+
+
 Stream = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.", show_default=False)]
 Inputs = Annotated[
     list[str] | None,
@@ -36,110 +57,79 @@ Inputs = Annotated[
         metavar="[INPUT]...", help="Files, or - for standard input, which is also read when none is named."
     ),
 ]
-Project = Annotated[str | None, typer.Option(help="The project [CDF_PROJECT].", metavar="NAME")]
-Cluster = Annotated[str | None, typer.Option(help="The cluster [CDF_CLUSTER].", metavar="NAME")]
+
+Project = Annotated[str | None, setting("project", "The project [CDF_PROJECT].", metavar="NAME")]
+Cluster = Annotated[str | None, setting("cluster", "The cluster [CDF_CLUSTER].", metavar="NAME")]
 BaseUrl = Annotated[
-    str | None,
-    typer.Option(help="The address, instead of a cluster [CDF_URL].", metavar="URL"),
+    str | None, setting("base-url", "The address, instead of a cluster [CDF_URL].", metavar="URL")
 ]
-Profile = Annotated[str | None, typer.Option(help="A profile of cdf-upsert.toml.", metavar="NAME")]
-InsecureHttp = Annotated[bool, typer.Option("--insecure-http", help="Allow plain http to other machines.")]
+Profile = Annotated[str | None, setting("profile", "A profile of cdf-upsert.toml.", metavar="NAME")]
+InsecureHttp = Annotated[bool, setting("insecure-http", "Allow plain http to other machines.")]
 Sandbox = Annotated[
-    bool,
-    typer.Option(
-        "--sandbox",
-        help="Use an embedded sandbox: no account, nothing leaves this machine.",
-        envvar="CDF_UPSERT_SANDBOX",
-        show_envvar=False,
-    ),
+    bool, option("sandbox", "Use an embedded sandbox: no account, nothing leaves this machine.")
 ]
+
 FormatOption = Annotated[
     FormatChoice,
-    typer.Option(
-        "--format",
-        help="How the inputs are read; auto looks at them.",
-        envvar="CDF_UPSERT_FORMAT",
-        show_envvar=False,
+    option(
+        "format", "How the inputs are read; auto looks at them.", default="auto", metavar="auto|ndjson|json"
     ),
 ]
 BatchRecords = Annotated[
     int,
-    typer.Option(
-        help="Records of one request at most.",
-        parser=whole(1, 1000),
+    option(
+        "batch-records",
+        "Records of one request at most.",
+        default="1000",
         metavar="N",
-        envvar="CDF_UPSERT_BATCH_RECORDS",
-        show_envvar=False,
+        parser=whole(1, 1000),
     ),
 ]
 BatchBytes = Annotated[
     int,
-    typer.Option(
-        help="Bytes of one request at most, uncompressed.",
-        parser=size,
+    option(
+        "batch-bytes",
+        "Bytes of one request at most, uncompressed.",
+        default="10MB",
         metavar="SIZE",
-        envvar="CDF_UPSERT_BATCH_BYTES",
-        show_envvar=False,
-        show_default="10MB",
+        parser=size,
     ),
+]
+MaxRate = Annotated[
+    float | None, option("max-rate", "Records per second at most.", metavar="N", parser=number(0.01))
 ]
 QuotaOption = Annotated[
     Any,
-    typer.Option(
-        "--quota",
-        parser=quota,
-        help="What the stream takes, such as 170000/10m, where its template is not a published one.",
+    option(
+        "quota",
+        "What the stream takes, such as 170000/10m, where its template is not a published one.",
         metavar="RECORDS/DURATION",
-        envvar="CDF_UPSERT_QUOTA",
-        show_envvar=False,
+        parser=quota,
     ),
 ]
+Timeout = Annotated[
+    float,
+    option("timeout", "Seconds for one request.", default="60", metavar="SECONDS", parser=number(0.1)),
+]
+
 ProgressOption = Annotated[
     Progress,
-    typer.Option(
-        "--progress",
-        help="A bar, a plain line now and then, or nothing; auto: a bar on a terminal.",
-        envvar="CDF_UPSERT_PROGRESS",
-        show_envvar=False,
+    option(
+        "progress",
+        "A bar, a plain line now and then, or nothing; auto: a bar on a terminal.",
+        default="auto",
+        metavar="auto|bar|plain|none",
     ),
 ]
 LogFormatOption = Annotated[
     LogFormat,
-    typer.Option(
-        "--log-format",
-        help="How diagnostics are written.",
-        envvar="CDF_UPSERT_LOG_FORMAT",
-        show_envvar=False,
-    ),
+    option("log-format", "How diagnostics are written.", default="text", metavar="text|json"),
 ]
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Write the report to standard output as JSON.",
-        envvar="CDF_UPSERT_JSON",
-        show_envvar=False,
-    ),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet",
-        "-q",
-        help="Say nothing when all goes well.",
-        envvar="CDF_UPSERT_QUIET",
-        show_envvar=False,
-    ),
-]
+Json = Annotated[bool, option("json", "Write the report to standard output as JSON.")]
+Quiet = Annotated[bool, option("quiet", "Say nothing when all goes well.", "-q")]
 Verbose = Annotated[
     bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        help="Tell of each retry and wait, and the values where something else is stored.",
-        envvar="CDF_UPSERT_VERBOSE",
-        show_envvar=False,
-    ),
+    option("verbose", "Tell of each retry and wait, and the values where something else is stored.", "-v"),
 ]
 
 

@@ -6,7 +6,6 @@ import typer
 
 from cdf_upsert.cli import options as o
 from cdf_upsert.cli.options import TargetFlags
-from cdf_upsert.cli.values import at_least
 
 
 def plan(
@@ -22,26 +21,9 @@ def plan(
     format_: o.FormatOption = o.FormatChoice.auto,
     batch_records: o.BatchRecords = 1000,
     batch_bytes: o.BatchBytes = 10_000_000,
-    max_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Records per second at most.",
-            parser=at_least(0.01),
-            metavar="N",
-            envvar="CDF_UPSERT_MAX_RATE",
-            show_envvar=False,
-        ),
-    ] = None,
+    max_rate: o.MaxRate = None,
     quota: o.QuotaOption = None,
-    json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Write the plan to standard output as JSON.",
-            envvar="CDF_UPSERT_JSON",
-            show_envvar=False,
-        ),
-    ] = False,
+    json: Annotated[bool, o.option("json", "Write the plan to standard output as JSON.")] = False,
 ) -> None:
     """Say what a load would take: records, requests, bytes, quota windows and time. Sends no record."""
     from cdf_upsert.cli.planning import PlanOptions, run_plan  # noqa: PLC0415  what only this command needs

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cdf_upsert.cli import options as o
 
 if TYPE_CHECKING:
     from cdf_upsert.journal.listing import KnownLoad
@@ -12,22 +12,17 @@ if TYPE_CHECKING:
 
 def runs(
     *,
-    json: Annotated[bool, typer.Option("--json", help="Write the loads as one JSON array.")] = False,
+    json: Annotated[bool, o.option("json", "Write the loads as one JSON array.", variable=False)] = False,
     remove_finished: Annotated[
         bool,
-        typer.Option(
-            "--remove-finished", help="Remove the run directories of loads of which everything was accepted."
+        o.option(
+            "remove-finished",
+            "Remove the run directories of loads of which everything was accepted.",
+            variable=False,
         ),
     ] = False,
     run_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Look at this run directory instead.",
-            envvar="CDF_UPSERT_RUN_DIR",
-            show_envvar=False,
-            show_default=False,
-        ),
+        Path | None, o.option("run-dir", "Look at this run directory instead.", metavar="DIR")
     ] = None,
 ) -> None:
     """List the loads whose run directories are in .cdf-upsert, and how they stand; the latest run first."""

@@ -2,14 +2,15 @@
 
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cdf_upsert.cli import options as o
+from cdf_upsert.cli.values import number, whole
 from cdf_upsert.errors import UsageError
-
-_PORT = 8321
 
 
 class Limits(StrEnum):
@@ -19,40 +20,86 @@ class Limits(StrEnum):
     cdf = "cdf"
 
 
+_option = partial(o.option, variable=False)
+
+
 def sandbox(
     *,
     port: Annotated[
-        int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
-    ] = _PORT,
+        int,
+        _option(
+            "port",
+            "Port to listen on; 0 takes a free one.",
+            default="8321",
+            metavar="N",
+            parser=whole(0, 65535),
+        ),
+    ] = 8321,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; anything but loopback is open to others.")
+        str,
+        _option(
+            "host",
+            "Address to listen on; anything but loopback is open to others.",
+            default="127.0.0.1",
+            metavar="ADDRESS",
+        ),
     ] = "127.0.0.1",
     data: Annotated[
-        Path | None, typer.Option(help="Directory that keeps the state; without it, memory.", file_okay=False)
+        Path | None,
+        _option("data", "Directory that keeps the state.", default="memory", metavar="DIR", file_okay=False),
     ] = None,
-    project: Annotated[str, typer.Option(help="Name of the project that is served.")] = "sandbox",
+    project: Annotated[
+        str, _option("project", "Name of the project that is served.", default="sandbox", metavar="NAME")
+    ] = "sandbox",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Spaces, containers and streams must be declared before use.")
+        bool, _option("strict", "Spaces, containers and streams must be declared before use.")
     ] = False,
     limits: Annotated[
-        Limits, typer.Option(help="Hold the service's budgets and quotas: off or cdf.")
+        Limits, _option("limits", "Hold the service's budgets and quotas.", default="off", metavar="off|cdf")
     ] = Limits.off,
     clock_speed: Annotated[
-        float, typer.Option(help="Let the sandbox's time run so many times faster.", min=0.001)
+        float,
+        _option(
+            "clock-speed",
+            "Let the sandbox's time run so many times faster.",
+            default="1",
+            metavar="N",
+            parser=number(0.001),
+        ),
     ] = 1.0,
     visible_after: Annotated[
-        float, typer.Option(help="Seconds until readers see what was written.", min=0)
+        float,
+        _option(
+            "visible-after",
+            "Seconds until readers see what was written.",
+            default="0",
+            metavar="SECONDS",
+            parser=number(0),
+        ),
     ] = 0.0,
     faults: Annotated[
-        Path | None, typer.Option(help="TOML file of faults to commit on purpose.", dir_okay=False)
+        Path | None,
+        _option("faults", "TOML file of faults to commit on purpose.", metavar="FILE", dir_okay=False),
     ] = None,
     chaos: Annotated[
-        float, typer.Option(help="Share of requests that meet a random fault.", min=0, max=1)
+        float,
+        _option(
+            "chaos",
+            "Share of requests that meet a random fault.",
+            default="0",
+            metavar="SHARE",
+            parser=number(0, 1),
+        ),
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the random faults.")] = 0,
+    seed: Annotated[int, _option("seed", "Seed of the random faults.", default="0", metavar="N")] = 0,
     seed_file: Annotated[
         list[Path] | None,
-        typer.Option(help="JSON file of spaces, containers and streams to begin with.", dir_okay=False),
+        _option(
+            "seed-file",
+            "JSON file of spaces, containers and streams to begin with.",
+            metavar="FILE",
+            dir_okay=False,
+        ),
     ] = None,
 ) -> None:
     """Serve the local stand-in for CDF until Ctrl+C."""

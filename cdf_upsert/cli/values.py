@@ -32,16 +32,17 @@ def size(text: str | int) -> int:
     return nbytes
 
 
-def at_least(least: float) -> Callable[[str | float], float]:
-    """Make a parser for numbers from `least` on, which raises `typer.BadParameter`."""
+def number(least: float, most: float = inf) -> Callable[[str | float], float]:
+    """Make a parser for finite numbers within bounds, which raises `typer.BadParameter`."""
+    bounds = f"from {least:g} on" if most == inf else f"from {least:g} to {most:g}"
 
-    def number(text: str | float) -> float:
+    def parse(text: str | float) -> float:
         with suppress(ValueError):
-            if least <= float(text) < inf:
+            if least <= float(text) <= most and float(text) < inf:
                 return float(text)
-        raise typer.BadParameter(f"{str(text)!r} is not a number from {least:g} on.")
+        raise typer.BadParameter(f"{str(text)!r} is not a number {bounds}.")
 
-    return number
+    return parse
 
 
 def duration(text: str | float) -> float:
@@ -60,12 +61,12 @@ def duration(text: str | float) -> float:
 def whole(least: int, most: int) -> Callable[[str | int], int]:
     """Make a parser for whole numbers within bounds, which raises `typer.BadParameter`."""
 
-    def number(text: str | int) -> int:
+    def parse(text: str | int) -> int:
         if re.fullmatch(r"\s*\d{1,9}\s*", str(text)) and least <= int(text) <= most:
             return int(text)
         raise typer.BadParameter(f"{str(text)!r} is not a whole number from {least:,} to {most:,}.")
 
-    return number
+    return parse
 
 
 def _parsed(text: Any, parse: Callable[[str], Any]) -> Any:

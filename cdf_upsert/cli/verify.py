@@ -7,7 +7,7 @@ import typer
 
 from cdf_upsert.cli import options as o
 from cdf_upsert.cli.options import TargetFlags
-from cdf_upsert.cli.values import at_least, duration
+from cdf_upsert.cli.values import duration
 from cdf_upsert.cli.values import sample as sample_of
 
 
@@ -24,57 +24,38 @@ def verify(
     format_: o.FormatOption = o.FormatChoice.auto,
     sample: Annotated[
         Any,
-        typer.Option(
-            parser=sample_of,
-            help="Compare only some of the keys, picked by chance: 500, or 5%.",
+        o.option(
+            "sample",
+            "Compare only some of the keys, picked by chance: 500, or 5%.",
             metavar="N|P%",
-            envvar="CDF_UPSERT_SAMPLE",
-            show_envvar=False,
+            parser=sample_of,
         ),
     ] = None,
     differences: Annotated[
         Path | None,
-        typer.Option(
-            help="Where the records go that are not stored as they are in the inputs; load takes this file. "
-            "[default: below .cdf-upsert]",
+        o.option(
+            "differences",
+            "Where the records go that are not stored as they are in the inputs; load takes this file.",
+            default="below .cdf-upsert",
             metavar="FILE",
-            envvar="CDF_UPSERT_DIFFERENCES",
-            show_envvar=False,
-            show_default=False,
         ),
     ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            help="Seconds for one request.",
-            parser=at_least(0.1),
-            metavar="SECONDS",
-            envvar="CDF_UPSERT_TIMEOUT",
-            show_envvar=False,
-        ),
-    ] = 60.0,
+    timeout: o.Timeout = 60.0,
     patience: Annotated[
         float,
-        typer.Option(
-            help="How long to go on without an answer.",
-            parser=duration,
+        o.option(
+            "patience",
+            "How long to go on without an answer.",
+            default="30m",
             metavar="DURATION",
-            envvar="CDF_UPSERT_PATIENCE",
-            show_envvar=False,
-            show_default="30m",
+            parser=duration,
         ),
     ] = 1800.0,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: Annotated[
         bool,
-        typer.Option(
-            "--verbose",
-            "-v",
-            help="Tell the values that differ, not only the names of their properties.",
-            envvar="CDF_UPSERT_VERBOSE",
-            show_envvar=False,
-        ),
+        o.option("verbose", "Tell the values that differ, not only the names of their properties.", "-v"),
     ] = False,
 ) -> None:
     """Compare what is stored with the last version of each key in the inputs.
