@@ -389,8 +389,10 @@ class Engine:
         self._pack(due)
         self._room.set()
         coming = self._outbox.first_new
-        if coming is not None and not coming.number and self._halt is None:
-            self._foresee(coming)  # It takes the place that becomes free, and need not wait for the journal.
+        if coming is not None and not coming.number and self._halt is None and not failed:
+            # It takes the place that becomes free, and need not wait for the journal. Where something has failed, it
+            # waits: it may hold a newer version of that, of which the journal is only about to learn.
+            self._foresee(coming)
         await self._settle(
             Settlement(
                 accepted=accepted,

@@ -21,7 +21,7 @@ from cdf_upsert.core.standing import Again, Checkpoint, Settlement
 from cdf_upsert.core.tally import Tally
 from cdf_upsert.journal import Identity, Journal
 from tests.journal.making import FAST, NOW, copied, make_input, make_plan, open_run
-from tests.load.harness import Fault, MemoryInput, Service, run_engine
+from tests.load.harness import Fault, MemoryInput, Service, partial, run_engine
 from tests.records import make_text
 from tests.virtual_time import run
 
@@ -288,3 +288,45 @@ def test_kills_for_a_long_time(case: Case, seed: int) -> None:
 def test_failures_and_kills_for_a_long_time(case: Case, seed: int) -> None:
     """The second law, many more times."""
     check_crashes(case, seed, 6, endless=True)
+
+
+class PickyService(WatchedService):
+    """A service that cannot take the first record, until it is `mended`."""
+
+    done_before = frozenset()
+
+    async def send(self, records: Sequence[Record]) -> Reply | NoReply:
+        if self.mended or all(record.ordinal for record in records):
+            return await super().send(records)
+        return partial(500, records, {record.key: 500 for record in records}, self.dice)
+
+
+def test_what_takes_the_place_of_a_failed_version_is_known_to_overtake_it(tmp_path: Path) -> None:
+    """Killed at any moment while the newer version goes: the failed one, tried again, does not land after it."""
+    plan = make_plan(make_input(tmp_path))
+    moments: list[Moment] = []
+
+    def go(directory: Path, service: PickyService, keep: Keep) -> None:
+        journal = open_run(plan, directory)
+        inputs = [MemoryInput([[make_text("a", 1)], [make_text("a", 2)]])]
+        books = Witness(journal, service, keep)
+        run(run_engine(inputs, service, books=books, standing=journal.standing, batch_records=1))  # type: ignore[arg-type]
+        journal.close()
+
+    def keep(where: str, whole: int | None = None) -> None:
+        if whole is None:
+            kept = copied(tmp_path / "run", tmp_path / f"moment-{len(moments)}")
+            log = {key: list(some) for key, some in service.writes.items()}
+            moments.append(Moment(where, kept, dict(service.stored), log))
+
+    service = PickyService()
+    go(tmp_path / "run", service, keep)
+    assert service.writes == {("s", "a"): [1]}
+    assert [one.where for one in moments if one.writes], "it is killed before the landing is written down"
+    for moment in moments:
+        service = PickyService(
+            stored=moment.stored, writes=moment.writes
+        )  # It refuses to turn the order round.
+        service.mended = True
+        go(moment.directory, service, lambda where, whole=None: None)
+        assert [record.ordinal for record in service.stored.values()] == [1]
