@@ -76,7 +76,7 @@ def held(path: Path) -> bool:
 
 def holder(path: Path) -> Holder | None:
     """Who wrote the lock's file last, if that is known."""
-    with contextlib.suppress(OSError, msgspec.DecodeError):
+    with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.json.decode(path.read_bytes(), type=Holder)
     return None
 

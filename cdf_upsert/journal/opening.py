@@ -174,6 +174,7 @@ def _read(path: Path, now: datetime) -> tuple[Store, facts.State, Damaged | None
     try:
         store = Store(path)
         try:
+            store.see_readable()
             return store, store.state(), None
         except BaseException:
             store.close()

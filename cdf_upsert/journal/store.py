@@ -62,6 +62,24 @@ class DamagedError(Exception):
     """A journal cannot be read; the text says what is wrong with it. Never leaves this package."""
 
 
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """What cannot be read because of what is written there is damage; what a disk or a lock hinders is not.
+
+    Raises:
+        DamagedError: what is written is not what this program writes.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if isinstance(error, sqlite3.OperationalError) and code not in {None, sqlite3.SQLITE_ERROR}:
+            raise
+        raise DamagedError(str(error)) from error
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        raise DamagedError(str(error)) from error
+
+
 class Run(Struct, frozen=True):
     """One run: times are ISO 8601 in UTC; a run without an end was cut off, or is under way."""
 
@@ -108,7 +126,7 @@ class Store:
             raise
 
     def _open(self, *, read_only: bool) -> None:
-        try:
+        with _reading():
             if read_only:
                 self._db.execute("BEGIN")  # What is read is of one moment, while a run may go on.
             version = self._one("PRAGMA user_version")
@@ -126,12 +144,8 @@ class Store:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-                if (found := self._one("PRAGMA quick_check(1)")) != "ok":
+                if (found := self._one("PRAGMA integrity_check(1)")) != "ok":
                     raise DamagedError(str(found))
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            raise DamagedError(str(error)) from error
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""
@@ -140,9 +154,14 @@ class Store:
     # ------------------------------------------------------------------ the load and its runs
 
     def identity(self) -> Identity | None:
-        """The load that the journal is of; None when there is none yet."""
-        encoded = self._one("SELECT identity FROM load")
-        return None if encoded is None else msgspec.json.decode(encoded, type=Identity)
+        """The load that the journal is of; None when there is none yet.
+
+        Raises:
+            DamagedError: what is written is not what this program writes.
+        """
+        with _reading():
+            encoded = self._one("SELECT identity FROM load")
+            return None if encoded is None else msgspec.json.decode(encoded, type=Identity)
 
     def reset(self, identity: Identity, run: Run) -> None:
         """Forget all, and be the journal of another load, the first run of which begins."""
@@ -159,12 +178,17 @@ class Store:
         self._db.execute("UPDATE load SET identity = ?", (msgspec.json.encode(identity),))
 
     def last_run(self) -> Run | None:
-        """The latest run."""
-        rows = self._db.execute(
-            "SELECT number, id, started, failed_file, failed_inode, ended, outcome, reason FROM run "
-            "ORDER BY number DESC LIMIT 1"
-        )
-        return next((Run(*row) for row in rows), None)
+        """The latest run.
+
+        Raises:
+            DamagedError: what is written is not what this program writes.
+        """
+        with _reading():
+            rows = self._db.execute(
+                "SELECT number, id, started, failed_file, failed_inode, ended, outcome, reason FROM run "
+                "ORDER BY number DESC LIMIT 1"
+            )
+            return next((Run(*row) for row in rows), None)
 
     def begin_run(self, run: Run) -> None:
         """Write down that a run begins."""
@@ -241,17 +265,25 @@ class Store:
         Raises:
             DamagedError: what is written is not what this program writes.
         """
-        try:
+        with _reading():
             body = self._one("SELECT body FROM snapshot")
             state = State.of(Snapshot() if body is None else decode_snapshot(body))
             for run, entry in self._db.execute("SELECT run, facts FROM entry ORDER BY number"):
                 for fact in facts_of(entry):
                     state.apply(run, fact)
-        except (msgspec.DecodeError, sqlite3.DatabaseError) as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            raise DamagedError(str(error)) from error
         return state
+
+    def see_readable(self) -> None:
+        """Read the rest of what a run has to know, now that a damaged journal can still be set aside.
+
+        Raises:
+            DamagedError: what is written is not what this program writes.
+        """
+        self.identity()
+        self.last_run()
+        with _reading():
+            for _ in self._db.execute("SELECT space, external_id FROM failed WHERE external_id IS NOT NULL"):
+                pass
 
     # ------------------------------------------------------------------ failed records
 

@@ -14,7 +14,7 @@ from cdf_upsert.core.framing import Position
 from cdf_upsert.core.standing import Checkpoint, Settlement, Standing
 from cdf_upsert.errors import BusyError, UsageError
 from cdf_upsert.journal import Identity, Journal, cases
-from cdf_upsert.journal.listing import known_load
+from cdf_upsert.journal.listing import LoadState, known_load
 from cdf_upsert.journal.same import KEPT_EVERY
 from cdf_upsert.journal.store import Store
 from tests.journal.making import NOW, all_again, copied, intend, make_failed, make_input, make_plan, open_run
@@ -366,7 +366,21 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path, plan: Identity,
         open_run(plan, directory)
 
 
-@pytest.mark.parametrize("damage", ["junk", "header", "middle", "snapshot"])
+BROKEN_BY = {
+    "a snapshot that is no JSON": "UPDATE snapshot SET body = x'00'",
+    "a snapshot of bytes that are no text": """UPDATE snapshot SET body = '{"superseded":"' || x'c328' || '"}'""",
+    "an entry of no facts": "INSERT INTO entry (run, facts) VALUES (1, '[7]')",
+    "an identity that lacks a part": "UPDATE load SET identity = '{}'",
+    "an identity that is no text": "UPDATE load SET identity = 7",
+    "a key that is no text": "UPDATE failed SET external_id = CAST(x'c328' AS TEXT) WHERE ordinal = 600",
+    "a column that is not there": "ALTER TABLE run RENAME COLUMN ended TO rnded",
+    "a table that is not there": "DROP TABLE failed",
+    "an index of something else": "PRAGMA writable_schema = 1; UPDATE sqlite_master SET rootpage = "
+    "(SELECT rootpage FROM sqlite_master WHERE name = 'heard') WHERE name = 'failed_key'",
+}
+
+
+@pytest.mark.parametrize("damage", ["junk", "header", "middle", *BROKEN_BY])
 def test_a_damaged_journal_is_told_and_kept(tmp_path: Path, plan: Identity, damage: str) -> None:
     """A journal that cannot be read is never dropped silently: it and the failed file are kept, and that is said."""
     directory = tmp_path / "load"
@@ -382,8 +396,11 @@ def test_a_damaged_journal_is_told_and_kept(tmp_path: Path, plan: Identity, dama
             path.write_bytes(whole[: len(whole) // 2] + b"\xff" * 5000 + whole[len(whole) // 2 + 5000 :])
         case _:
             with sqlite3.connect(path) as db:
-                db.execute("UPDATE snapshot SET body = x'00'")
+                db.executescript(BROKEN_BY[damage])
             db.close()
+    assert known_load(directory).state in {LoadState.UNREADABLE, LoadState.FAILURES}, (
+        "looking at it does not fail"
+    )
     damaged = path.read_bytes()
     journal = open_run(plan, directory, "two")
     assert isinstance(journal.case, cases.Damaged)
