@@ -306,7 +306,9 @@ def _failed_line(text: bytes) -> _FailedLine | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     has_record = line.record is not UNSET or line.raw is not UNSET or line.rawBase64 is not UNSET
-    return line if has_record or line.error.kind is FailureClass.OVERSIZE else None
+    # A text that was too long to keep, and a place where an input breaks off, leave nothing to stand in the line.
+    told = line.error.kind in {FailureClass.OVERSIZE, FailureClass.UNREADABLE}
+    return line if has_record or told else None
 
 
 def _raw_bytes(line: _FailedLine) -> bytes | None:

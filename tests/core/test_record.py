@@ -161,9 +161,10 @@ def test_a_failed_line_without_a_record_fails_as_before() -> None:
         failed_line(raw="{oops"),
         failed_line(rawBase64="/w=="),
         failed_line(error={"class": "oversize", "message": "m"}),
+        failed_line(error={"class": "unreadable", "message": "the JSON breaks at byte 9"}),
     )
-    assert [f.text for f in checked.failed] == [b"{oops", b"\xff", None]
-    assert [f.failure.kind for f in checked.failed] == ["rejected", "rejected", "oversize"]
+    assert [f.text for f in checked.failed] == [b"{oops", b"\xff", None, None]
+    assert [f.failure.kind for f in checked.failed] == ["rejected", "rejected", "oversize", "unreadable"]
     assert {f.place.path for f in checked.failed} == {"b.json"}
 
 
