@@ -274,9 +274,9 @@ class Reader:
                 pump.freed()
                 if self.source.on_bytes is not None and isinstance(message, Block):
                     self.source.on_bytes(message.data)
-                found = framing.take(message)
+                found = [] if framing.ended else framing.take(message)
                 self.position, self.format = framing.position, framing.format
-                if framing.ended:
+                if framing.ended and self.source.on_bytes is None:
                     self._over = True
                     pump.stop()
                 return found
@@ -292,7 +292,7 @@ class Reader:
                 return told.found
             case _End(broken):
                 self._over = True
-                found = framing.end(broken)
+                found = [] if framing.ended else framing.end(broken)
                 self.format = framing.format
                 return found
             case _Crash(error):

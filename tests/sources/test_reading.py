@@ -149,6 +149,17 @@ def test_the_bytes_are_told_as_they_pass(tmp_path):
     assert b"".join(seen) == NDJSON
 
 
+def test_the_bytes_behind_a_broken_place_are_told(tmp_path):
+    """How many bytes are told does not depend on where the reading was cut into pieces: all of them are."""
+    path = tmp_path / "a"
+    path.write_bytes(ARRAY[:-1] + b",] " + bytes(1_000_000))
+    seen = []
+    framed, _ = read_here(path, on_bytes=seen.append)
+    assert len(framed.bare) == len(RECORDS)
+    assert len(framed.faults) == 1
+    assert b"".join(seen) == path.read_bytes()
+
+
 def test_a_format_that_is_given_is_kept(read, tmp_path):
     """The format that the user names goes before what the content looks like."""
     path = tmp_path / "a"
