@@ -257,7 +257,7 @@ class Journal:
         """Write down what was read of inputs that can be read only once."""
         for index, same in self._same.items():
             if (latest := same.latest) is not None:
-                self._write(facts.Heard(index, *latest))
+                self._write(facts.Heard(index, *latest, ended=same.ended))
             if (kept := same.keep()) is not None:
                 self._store.begin()
                 self._store.add_heard(index, kept)
@@ -313,6 +313,7 @@ class Journal:
         self._tidy_file()
         for batch in self._foreseen:
             self._write(facts.Settled((), 0, 0, batch, ()))
+        self._hear()
         self._store.begin()
         if self._file.inode is not None:
             self._store.own_file(self._run.number, self._file.inode)

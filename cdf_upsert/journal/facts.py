@@ -4,7 +4,7 @@ Sent       a batch is about to go; its keys may have landed from now on
 Settled    records have their outcome; a batch is closed, others are opened in its place
 Moved      everything before a checkpoint is settled: a later run starts there
 Counted    the inputs were read to their end
-Heard      the bytes of an input that can be read only once, up to some length
+Heard      the bytes of an input that can be read only once, up to some length or to its end
 """
 
 from bisect import bisect_left, bisect_right
@@ -65,11 +65,12 @@ class Counted(Struct, frozen=True, tag="counted", gc=False):
 
 
 class Heard(Struct, frozen=True, tag="heard", gc=False):
-    """The first `length` bytes of input number `index` have the checksum `check`."""
+    """The first `length` bytes of input number `index` have the checksum `check`; `ended`: it has no more of them."""
 
     index: int
     length: int
     check: int
+    ended: bool = False
 
 
 Fact = Sent | Settled | Moved | Counted | Heard

@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from cdf_upsert.core.events import Outcome
+from cdf_upsert.core.record import FailureClass
 from cdf_upsert.core.standing import Checkpoint, Standing
 from cdf_upsert.errors import UsageError
 from cdf_upsert.journal import cases, facts
@@ -72,7 +73,7 @@ def open_journal(
                     failed_file=here.file,
                     kept=kept,
                     same={
-                        index: SameBytes(one.name, _marks(store, state, index))
+                        index: _same(plan, store, state, index)
                         for index, one in enumerate(plan.inputs)
                         if one.fingerprint is None
                     },
@@ -203,10 +204,17 @@ def _earlier(store: Store, state: facts.State, last: Run | None) -> Earlier | No
     )
 
 
-def _marks(store: Store, state: facts.State, index: int) -> list[tuple[int, int]]:
-    """The marks of input number `index` that earlier runs have kept."""
+def _same(plan: Identity, store: Store, state: facts.State, index: int) -> SameBytes:
+    """What earlier runs have heard of input number `index`.
+
+    Where they came to its end, more may follow only if each record keeps its number and its bytes: not before another
+    input, and not behind a record that was cut off.
+    """
     marks = store.heard(index)
     latest = state.heard.get(index)
     if latest is not None and (not marks or latest.length > marks[-1][0]):
         marks.append((latest.length, latest.check))
-    return marks
+    ended = latest is not None and latest.ended
+    last = index == len(plan.inputs) - 1
+    cut_off = state.total is not None and store.failed_kind(state.total - 1) == FailureClass.UNREADABLE
+    return SameBytes(plan.inputs[index].name, marks, ended=ended, closed=ended and (cut_off or not last))

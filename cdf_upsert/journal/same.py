@@ -20,11 +20,19 @@ Mark = tuple[int, int]
 
 
 class SameBytes:
-    """Hears the uncompressed bytes of one input, in order; `known` are the marks of an earlier run."""
+    """Hears the uncompressed bytes of one input, in order.
 
-    def __init__(self, name: str, known: Sequence[Mark] = ()) -> None:
+    `known` are the marks of an earlier run, and `closed` says that nothing may follow them. `ended` is whether all of
+    the input is heard, in this run or in an earlier one.
+    """
+
+    def __init__(
+        self, name: str, known: Sequence[Mark] = (), *, ended: bool = False, closed: bool = False
+    ) -> None:
         self._name = name
         self._known = known
+        self._closed = closed
+        self.ended = ended
         self._next = 0
         self._length = 0
         self._check = 0
@@ -70,10 +78,15 @@ class SameBytes:
                     f"{self.verified or 0:,} and {length:,}. {_MEND}"
                 )
             self._next += 1
+        if view and self._closed and self._next == len(self._known):
+            raise UsageError(
+                f"{self._name} is not what it was in the earlier run: it goes on after {self._length:,} bytes, "
+                f"where it ended then. {_MEND}"
+            )
         self._hear(view)
 
     def end(self) -> None:
-        """Hear that nothing follows.
+        """Hear that no more follows.
 
         Raises:
             UsageError: the earlier run has read more.
@@ -83,6 +96,7 @@ class SameBytes:
                 f"{self._name} is not what it was in the earlier run: it ends after {self._length:,} bytes, "
                 f"where that run has read {self._known[-1][0]:,}. {_MEND}"
             )
+        self.ended = True
 
     def _hear(self, data: memoryview) -> None:
         self._check = isal_zlib.crc32(data, self._check)

@@ -291,6 +291,11 @@ class Store:
         """How many records are failed now."""
         return int(self._one("SELECT count(*) FROM failed"))
 
+    def failed_kind(self, ordinal: int) -> str | None:
+        """Why record number `ordinal` is failed now, as a `FailureClass`; None when it is not."""
+        rows = self._db.execute("SELECT class FROM failed WHERE ordinal = ?", (ordinal,))
+        return next((kind for (kind,) in rows), None)
+
     def add_failed(self, run: int, rows: Iterable[FailedRow]) -> None:
         """Write down records that failed in run number `run`, and of which nothing else is known."""
         self._db.executemany(

@@ -93,6 +93,7 @@ every_fact = [
     facts.Moved(Checkpoint(2, 1)),
     facts.Counted(99),
     facts.Heard(0, 1 << 40, 0xFFFFFFFF),
+    facts.Heard(1, 7, 9, ended=True),
 ]
 
 

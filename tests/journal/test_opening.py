@@ -11,6 +11,7 @@ import pytest
 
 from cdf_upsert.core.events import Outcome
 from cdf_upsert.core.framing import Position
+from cdf_upsert.core.record import FailureClass
 from cdf_upsert.core.standing import Checkpoint, Settlement, Standing
 from cdf_upsert.errors import BusyError, UsageError
 from cdf_upsert.journal import Identity, Journal, cases
@@ -497,6 +498,43 @@ def test_standard_input_goes_on_only_with_the_same_bytes(tmp_path: Path) -> None
     assert same is not None
     assert same.verified is None
     journal.close()
+
+
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("kind", [None, FailureClass.REJECTED, FailureClass.UNREADABLE])
+@pytest.mark.parametrize("heard_late", [False, True])
+def test_more_may_follow_an_input_that_ended_only_where_records_keep_their_numbers_and_bytes(
+    tmp_path: Path, others: int, kind: FailureClass | None, heard_late: bool
+) -> None:
+    """Not before another input, and not behind a record that was cut off: what was settled would be another record."""
+    plan = make_plan("-", *(make_input(tmp_path) for _ in range(others)))
+    journal = open_run(plan, tmp_path / "load")
+    same = journal.same_bytes(0)
+    assert same is not None
+    same.feed(b"abc")
+    if not heard_late:
+        same.end()
+    first, last = make_records("a", "b")
+    journal.passed(Checkpoint(2, 1 + others))
+    failed = [] if kind is None else [make_failed(last, kind=kind)]
+    settle(journal, Settlement([first] if failed else [first, last], failed=failed))
+    if heard_late:
+        same.end()
+    journal.finish(Outcome.STOPPED, "", NOW)
+    journal.close()
+    for run_id in ("two", "three"):
+        journal = open_run(plan, tmp_path / "load", run_id)
+        same = journal.same_bytes(0)
+        assert same is not None
+        same.feed(b"abc")
+        settle(journal, Settlement())
+        if others or kind is FailureClass.UNREADABLE:
+            with pytest.raises(UsageError, match="it goes on after 3 bytes, where it ended then"):
+                same.feed(b"d")
+        else:
+            same.feed(b"d")
+            assert same.verified is None
+        journal.close()
 
 
 def test_files_are_not_listened_to(tmp_path: Path, plan: Identity) -> None:

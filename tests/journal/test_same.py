@@ -79,6 +79,29 @@ def test_an_input_that_ends_too_early_is_told() -> None:
         same.end()
 
 
+@given(some_lengths, st.booleans(), st.booleans())
+def test_more_than_the_earlier_run_has_read_is_told_where_nothing_may_follow(
+    cuts: list[int], ended: bool, closed: bool
+) -> None:
+    """However the bytes are cut; elsewhere more may follow, and all of it is heard. That it ended stays known."""
+    same = SameBytes("standard input", marks_of(DATA, [400, 900]), ended=ended, closed=closed)
+    told = None
+    try:
+        for piece in pieces(DATA, cuts):
+            same.feed(piece)
+    except UsageError as error:
+        told = str(error)
+    assert (told is not None) == closed
+    if told is None:
+        assert same.latest == marks_of(DATA, [len(DATA)])[0]
+        assert same.ended == ended
+        same.end()
+        assert same.ended
+    else:
+        assert "it goes on after 900 bytes, where it ended then" in told
+        assert same.latest == marks_of(DATA, [900])[0]
+
+
 def test_marks_are_kept_now_and_then() -> None:
     """A mark is kept for good every four million bytes, and none while the earlier run's are not passed."""
     same = SameBytes("standard input", [(10, marks_of(DATA, [10])[0][1])])
