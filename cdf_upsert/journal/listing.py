@@ -113,7 +113,8 @@ def _read(directory: Path) -> KnownLoad:
                 return KnownLoad(str(directory), LoadState.UNREADABLE, reason="The journal is empty.")
             return _told(directory, store, identity, run)
     except (DamagedError, UsageError, sqlite3.Error) as error:
-        return KnownLoad(str(directory), LoadState.UNREADABLE, reason=f"The journal cannot be read: {error}.")
+        why = str(error).rstrip(".")
+        return KnownLoad(str(directory), LoadState.UNREADABLE, reason=f"The journal cannot be read: {why}.")
 
 
 def _told(directory: Path, store: Store, identity: Identity, run: Run) -> KnownLoad:

@@ -429,6 +429,7 @@ def test_a_journal_of_another_version_is_refused(tmp_path: Path, plan: Identity,
         UsageError, match=rf"another version of cdf-upsert \(journal version {version}, this one knows 1\)"
     ):
         open_run(plan, directory, "two")
+    assert (known_load(directory).reason or "").endswith("choose another --run-dir.")
     assert (directory / "journal.sqlite").read_bytes() == before
 
 
