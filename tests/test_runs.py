@@ -140,7 +140,10 @@ def test_finished_loads_are_removed_and_no_others(home: Path) -> None:
     )
     (home / ".cdf-upsert" / kept_aside / "failed.earlier.ndjson").write_text("{}\n")
     result = invoke("--remove-finished")
-    assert set(result.stderr.splitlines()) == {f"removed .cdf-upsert/{name}" for name in (gone, with_notes)}
+    assert set(result.stderr.splitlines()) == {
+        *(f"removed .cdf-upsert/{name}" for name in (gone, with_notes)),
+        f"kept .cdf-upsert/{kept_aside}: an earlier run has left failed records there; remove it by hand.",
+    }
     assert {Path(one["directory"]).name for one in listed()} == staying
     assert not (home / ".cdf-upsert" / gone).exists()
     assert [path.name for path in (home / ".cdf-upsert" / with_notes).iterdir()] == ["notes.txt"]

@@ -45,6 +45,11 @@ def runs(
         loads = [one for one in loads if one.directory not in removed]
     for directory in removed:
         sys.stderr.write(f"removed {directory}\n")
+    for load in loads if remove_finished else ():
+        if load.state is listing.LoadState.COMPLETE and listing.holds_failed(Path(load.directory)):
+            sys.stderr.write(
+                f"kept {load.directory}: an earlier run has left failed records there; remove it by hand.\n"
+            )
     if json:
         import msgspec  # noqa: PLC0415  as above
 

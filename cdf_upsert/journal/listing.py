@@ -79,13 +79,12 @@ def known_load(directory: Path) -> KnownLoad:
 def remove_finished(directory: Path) -> bool:
     """Take away the run directory of a load that is complete; whether that was done.
 
-    It stays while a run is under way, and while it holds a failed file with records, which an earlier load in the
-    same directory has left. Files that are not ours stay in any case.
+    It stays while a run is under way, and while it `holds_failed`. Files that are not ours stay in any case.
 
     Raises:
         OSError: a file cannot be removed.
     """
-    if any(FailedFile(path).holds_records for path in directory.glob("failed*.ndjson")):
+    if holds_failed(directory):
         return False
     try:
         lock = Lock.take(directory / LOCK, None)
@@ -102,6 +101,11 @@ def remove_finished(directory: Path) -> bool:
     with contextlib.suppress(OSError):
         directory.rmdir()
     return True
+
+
+def holds_failed(directory: Path) -> bool:
+    """Whether a failed file with records is there, which also an earlier load or run may have left."""
+    return any(FailedFile(path).holds_records for path in directory.glob("failed*.ndjson"))
 
 
 def _read(directory: Path) -> KnownLoad:

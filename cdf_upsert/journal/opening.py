@@ -100,6 +100,9 @@ class _Directory(Struct, frozen=True):
         self, plan: Identity, state: facts.State, last: Run, run: Run
     ) -> tuple[Standing, cases.GoingOn, Sequence[Path]]:
         """Begin a run that goes on where `state` stands."""
+        ours = self._ours(last)
+        if ours and plan.streamed:
+            self._complete(last)
         already = state.accepted + state.superseded
         with self.store.transaction():
             overtaken = self.store.drop_marked()
@@ -124,7 +127,11 @@ class _Directory(Struct, frozen=True):
             self.store.fold(state)
         names = tuple(one.name for one in plan.inputs)
         case = cases.going_on(standing, state.checkpoint, failed, names, state.total)
-        kept = [] if self._ours(last) else self._set_aside(None)
+        kept: Sequence[Path] = []
+        if not ours:
+            kept = self._set_aside(None)
+        elif unsettled and plan.streamed:
+            kept = self._set_aside(last.id)  # Nobody knows yet whether the same bytes will come.
         if standing.again or self.file.holds_records:
             self._rewrite()
         self.store.own_file(run.number, self.file.inode)
@@ -133,8 +140,8 @@ class _Directory(Struct, frozen=True):
     def begin_anew(self, plan: Identity, last: Run | None, run: Run) -> Sequence[Path]:
         """Begin the first run of a load, in place of the one that was here."""
         ours = last is not None and self._ours(last)
-        if last is not None and ours and last.ended is None and self.store.failed_count():
-            self._rewrite()  # The run was cut off, and its failed file may lack the last touch.
+        if last is not None and ours:
+            self._complete(last)
         kept = self._set_aside(last.id if last is not None and ours else None)
         self.store.reset(plan, run)
         return kept
@@ -154,6 +161,11 @@ class _Directory(Struct, frozen=True):
     def _set_aside(self, name: str | None) -> list[Path]:
         kept = self.file.keep_aside(name)
         return [] if kept is None else [kept]
+
+    def _complete(self, last: Run) -> None:
+        """Make the failed file of the last run whole: when it was cut off, that may lack the last touch."""
+        if last.ended is None and self.store.failed_count():
+            self._rewrite()
 
     def _rewrite(self) -> None:
         self.file.rewrite(marked(*line) for line in self.store.failed_lines())

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 from msgspec import Struct
@@ -28,7 +29,7 @@ from cdf_upsert.journal.facts import (
 )
 from cdf_upsert.journal.identity import Identity
 
-VERSION = 1
+VERSION = 2
 """Of the tables; a journal of another version is refused."""
 
 _APPLICATION = 0x63646675  # "cdfu", SQLite's `application_id`.
@@ -78,6 +79,19 @@ def _reading() -> Iterator[None]:
         raise DamagedError(str(error)) from error
     except (msgspec.MsgspecError, ValueError, TypeError) as error:
         raise DamagedError(str(error)) from error
+
+
+def _sealed(body: bytes) -> bytes:
+    """`body` behind its checksum: SQLite does not notice when a byte of it changes on the disk."""
+    return crc32(body).to_bytes(4, "little") + body
+
+
+def _unsealed(sealed: bytes) -> bytes:
+    """What was sealed; where it has changed since, a ValueError."""
+    body = sealed[4:]
+    if crc32(body) != int.from_bytes(sealed[:4], "little"):
+        raise ValueError("a checksum does not match")
+    return body
 
 
 class Run(Struct, frozen=True):
@@ -161,21 +175,21 @@ class Store:
         """
         with _reading():
             encoded = self._one("SELECT identity FROM load")
-            return None if encoded is None else msgspec.json.decode(encoded, type=Identity)
+            return None if encoded is None else msgspec.json.decode(_unsealed(encoded), type=Identity)
 
     def reset(self, identity: Identity, run: Run) -> None:
         """Forget all, and be the journal of another load, the first run of which begins."""
         with self.transaction():
             for table in ("load", "run", "snapshot", "entry", "failed", "heard"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608  Names of ours.
-            self._db.execute("INSERT INTO load VALUES (?)", (msgspec.json.encode(identity),))
+            self._db.execute("INSERT INTO load VALUES (?)", (_sealed(msgspec.json.encode(identity)),))
             self.begin_run(run)
         self._logged = self._folded = 0
         self._db.execute("VACUUM")
 
     def renew(self, identity: Identity) -> None:
         """Write down where the inputs of the same load are now."""
-        self._db.execute("UPDATE load SET identity = ?", (msgspec.json.encode(identity),))
+        self._db.execute("UPDATE load SET identity = ?", (_sealed(msgspec.json.encode(identity)),))
 
     def last_run(self) -> Run | None:
         """The latest run.
@@ -239,7 +253,7 @@ class Store:
         """Commit what is open, together with facts of run number `run`."""
         if some:
             entry = entry_of(some)
-            self._db.execute("INSERT INTO entry (run, facts) VALUES (?, ?)", (run, entry))
+            self._db.execute("INSERT INTO entry (run, facts) VALUES (?, ?)", (run, _sealed(entry)))
             self._logged += len(entry)
         if self._db.in_transaction:
             self._db.execute("COMMIT")
@@ -256,7 +270,7 @@ class Store:
         with self.transaction():
             self._db.execute("DELETE FROM snapshot")
             self._db.execute("DELETE FROM entry")
-            self._db.execute("INSERT INTO snapshot VALUES (?)", (body,))
+            self._db.execute("INSERT INTO snapshot VALUES (?)", (_sealed(body),))
         self._logged, self._folded = 0, len(body)
 
     def state(self) -> State:
@@ -267,9 +281,9 @@ class Store:
         """
         with _reading():
             body = self._one("SELECT body FROM snapshot")
-            state = State.of(Snapshot() if body is None else decode_snapshot(body))
+            state = State.of(Snapshot() if body is None else decode_snapshot(_unsealed(body)))
             for run, entry in self._db.execute("SELECT run, facts FROM entry ORDER BY number"):
-                for fact in facts_of(entry):
+                for fact in facts_of(_unsealed(entry)):
                     state.apply(run, fact)
         return state
 
@@ -282,8 +296,8 @@ class Store:
         self.identity()
         self.last_run()
         with _reading():
-            for _ in self._db.execute("SELECT space, external_id FROM failed WHERE external_id IS NOT NULL"):
-                pass
+            for _, _, line in self._db.execute("SELECT space, external_id, line FROM failed"):
+                _unsealed(line)
 
     # ------------------------------------------------------------------ failed records
 
@@ -302,7 +316,7 @@ class Store:
             "INSERT INTO failed (ordinal, run, space, external_id, class, superseded_by, line) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
-                (row.ordinal, run, *(row.key or (None, None)), row.kind, row.superseded_by, row.line)
+                (row.ordinal, run, *(row.key or (None, None)), row.kind, row.superseded_by, _sealed(row.line))
                 for row in rows
             ),
         )
@@ -339,7 +353,8 @@ class Store:
 
     def failed_lines(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Lines and marks of all failed records, in input order."""
-        yield from self._db.execute("SELECT line, superseded_by FROM failed ORDER BY ordinal")
+        for line, mark in self._db.execute("SELECT line, superseded_by FROM failed ORDER BY ordinal"):
+            yield _unsealed(line), mark
 
     def failed_before(self, run: int, after: int, nbytes: int) -> list[tuple[int, bytes]]:
         """Ordinals and lines of records that failed before run number `run`, with an ordinal above `after`.
@@ -354,7 +369,7 @@ class Store:
         found: list[tuple[int, bytes]] = []
         with contextlib.closing(rows):
             for ordinal, line in rows:
-                found.append((ordinal, line))
+                found.append((ordinal, _unsealed(line)))
                 nbytes -= len(line)
                 if nbytes < 0:
                     break
