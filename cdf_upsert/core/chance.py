@@ -38,6 +38,11 @@ class Failures(Struct):
         self.replies[level] += 1
         self.failed[level] += failed
 
+    def forget(self, lowest: int) -> None:
+        """Forget what was seen from this level on, so that it is judged by what comes."""
+        for level in [level for level in self.replies if level >= lowest]:
+            del self.replies[level], self.failed[level]
+
     def are_chance(self, level: int, lower: int) -> bool:
         """Tell whether as many fail at levels up to `lower`, clearly lower ones: give or take two deviations."""
         known, expected = self._expected(level, lower)

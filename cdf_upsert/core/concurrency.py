@@ -27,6 +27,8 @@ SAMPLE, FEWEST = 16, 6
 """Latencies in a mean, and the fewest that make one: single requests differ by more than the load does."""
 BASE_SECONDS, BASE_PART = 90.0, 4
 """How long a measured base latency is believed, and to what part of the limit it is measured anew."""
+SHORT = 0.3
+"""Seconds of latency up to which the number under way says something else than the number in a second."""
 FEWER = 0.75
 """Up to this part of a limit another is clearly lower."""
 
@@ -56,17 +58,36 @@ class Limit(Struct):
     """The limit before it was lowered to measure the base anew."""
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLE))
     failures: Failures = field(default_factory=Failures)
+    refusals: Failures = field(default_factory=Failures)
+    """429 by how many were under way, which differs from request to request where the pace holds them apart."""
+    doubted: float = -inf
+    """When the last 429 came: what started before is no proof, for some of a round may pass where others do not."""
 
     def observe_calm(self, now: float, seen: Observation) -> None:
         """Learn from a reply that says nothing of overload."""
         self.calm += 1
         self.failures.observe(seen.started, self.value, failed=False)
+        self.refusals.observe(seen.started, seen.under_way, failed=False)
         if self.fixed or seen.started < self.decided:
             return
         self.latencies.append(seen.latency)
-        if seen.under_way >= self.value:
+        if seen.under_way >= self.value and seen.started >= self.doubted:
             self.proven = max(self.proven, self.value)
             self._round_ends(now)
+
+    def is_one_too_many(self, now: float, seen: Observation) -> bool:
+        """Count a 429; tell whether they come when so many are under way, and hardly ever when fewer are."""
+        self.refusals.observe(seen.started, seen.under_way, failed=True)
+        self.doubted = now
+        if self.fixed or self.base > SHORT or not 1 < seen.under_way <= self.value:
+            return False
+        return self.refusals.are_its_own(seen.under_way)
+
+    def observe_one_too_many(self, now: float, under_way: int) -> None:
+        """Go back to one less."""
+        self.bad = under_way
+        self.refusals.forget(under_way)
+        self._push_back(now, under_way - 1, threshold=under_way - 1)
 
     def observe_throttled(self, now: float) -> None:
         """Go back to what was last seen to be fine, or to half when that is not known any more."""

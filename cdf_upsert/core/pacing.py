@@ -177,6 +177,7 @@ class Pacing:
             self._limit = self._before[0].in_force_again(now, self._limit)
             self._rounds, self._paused_until = 0, -inf
             return
+        self._pace.each_refused.append(now)
         if seen.started < self._round_began:
             return  # It was sent before the last decision, and says nothing of what that did.
         if self._rounds == 0 or now - self._counted >= SHORTEST_ROUND:
@@ -185,12 +186,16 @@ class Pacing:
         if self._rounds > 1:
             self._paused_until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._rounds - 2))
         self._limit.explore_at = self._pace.explore_at = now + EXPLORE_PER_PAUSE * (seen.retry_after or 0.0)
-        suspect_limit = self._is_limit_to_blame(now, seen)
-        self._pace.rest(now)
+        one_too_many = self._limit.is_one_too_many(now, seen)
+        suspect_limit = one_too_many or self._is_limit_to_blame(now, seen)
+        self._pace.rest(now, max(self._closed_until, self._paused_until))
         if not suspect_limit and now - self._pace.lowered < SETTLING:
             return  # The pace came down just now, and what was sent before still counts.
         self._blame_limit = suspect_limit
-        if suspect_limit:
+        if one_too_many:
+            self._limit.observe_one_too_many(now, seen.under_way)
+            self._pace.acquit()
+        elif suspect_limit:
             self._limit.observe_throttled(now)
         elif not self._pace.observe_throttled(now, seen):
             self._paused_until = max(self._paused_until, now + FIRST_PAUSE)

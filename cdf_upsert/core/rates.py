@@ -47,6 +47,8 @@ UNMEASURED = 5.0
 FEW_CALM, MANY_CALM = 5, 20
 """Calm replies since the last 429, below which the next one says that more is to be done; and from which, at
 more than one request a second and with no step up meanwhile, it says nothing against the pace itself."""
+LATELY, MANY_REFUSED = 10.0, 0.25
+"""Seconds, and the share of 429 in them from which none stands alone."""
 SLOWEST = 0.2
 """Requests per second below which the pace does not go: what is refused even then is no matter of pace."""
 PUBLISHED = 30.0
@@ -116,7 +118,9 @@ class Pace(Struct):
     accepted: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
     """When the last calm replies ended."""
     refused: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
-    """When the last 429 came."""
+    """When the last rounds of 429 came."""
+    each_refused: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
+    """When each 429 came, of which one round may bring many."""
 
     def wait_until(self, now: float) -> float:
         """Return the time before which no request may be sent."""
@@ -162,7 +166,7 @@ class Pace(Struct):
         A 429 that stands alone may be chance, and the first requests of a run measure nothing: whoever comes
         down to what was accepted before them comes down to nothing, and needs an hour to be back.
         """
-        alone = not self.refused_before or self.calm >= FEW_CALM
+        alone = not self.refused_before or (self.calm >= FEW_CALM and not self._are_many_refused(now))
         was_fine = self.calm >= max(self.step_at, MANY_CALM)
         self.refused_before, self.calm = True, 0
         accepted, rest, bad = self._lately(self.accepted, now), 0.0, self.value
@@ -187,11 +191,15 @@ class Pace(Struct):
         self.next_at = max(self.next_at, now + rest)
         return True
 
-    def rest(self, now: float) -> None:
-        """After any 429: let what counts refused requests too forget some of them."""
+    def acquit(self) -> None:
+        """Forget what was refused: it was no matter of pace."""
+        self.bad, self.fine, self.calm = None, None, 0
+
+    def rest(self, now: float, until: float = -inf) -> None:
+        """After any 429: let what counts refused requests too forget some of them, and catch up with nothing."""
         self.refused.append(now)
         if self.value is not None:
-            self.next_at = max(self.next_at, now + min(LONGEST_DRAIN, DRAIN / self.value))
+            self.next_at = max(self.next_at, until, now + min(LONGEST_DRAIN, DRAIN / self.value))
 
     def _set(self, now: float, value: float) -> None:
         value = max(SLOWEST, min(value, inf if self.ceiling is None else self.ceiling))
@@ -203,6 +211,12 @@ class Pace(Struct):
         self.value = value
         fewest = STEP_SLOW if value < 1 else STEP_FEWEST
         self.step_at = self.calm + int(max(fewest, min(STEP_MOST, STEP_SECONDS * value), value))
+
+    def _are_many_refused(self, now: float) -> bool:
+        """Tell whether more of the last replies were 429 than chance brings about, however many came between."""
+        since = now - LATELY
+        refused = sum(1 for at in self.each_refused if at >= since)
+        return refused > MANY_REFUSED * (refused + sum(1 for at in self.accepted if at >= since))
 
     def _lately(self, ended: deque[float], now: float) -> float:
         """Return the replies per second of the last second, or of ten requests when they are slow."""

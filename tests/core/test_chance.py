@@ -68,3 +68,12 @@ def test_older_replies_count_less_and_less():
     feed(failures, 8, 5 * MEMORY, 0)
     assert failures.failed[8] <= 1
     assert failures.replies[8] <= MEMORY
+
+
+def test_what_is_forgotten_is_judged_anew():
+    """After three refusals at 5 and one less, a later try of 5 begins with no fault; what 4 showed stands."""
+    failures = Failures()
+    feed(failures, 4, MEMORY, 0)
+    feed(failures, 5, 10, 3)
+    failures.forget(5)
+    assert (failures.replies[5], failures.failed[5], failures.replies[4]) == (0, 0, MEMORY)

@@ -6,6 +6,7 @@ from math import inf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cdf_upsert.core.pacing import Go, Observation, Pacing, Policy, Signal, Wait, WaitReason
 from cdf_upsert.core.quota import Quota
@@ -51,6 +52,36 @@ def test_doubles_until_the_ceiling():
         now = calm_rounds(pacing, now, 1)
         limits.append(limit_of(pacing, now))
     assert limits == [2, 4, 8, 15, 15]
+
+
+def test_a_round_of_which_some_were_refused_proves_nothing():
+    """Of a burst the first is refused and the last accepted: the next 429 goes back to the round that was calm."""
+    pacing = Pacing(Policy(requests_per_second=30.0), 0.0)
+    now = calm_rounds(pacing, 0.0, 3)
+    assert limit_of(pacing, now) == 15
+    for under_way in range(1, 16):
+        signal = Signal.CALM if under_way in (2, 15) else Signal.THROTTLED
+        ended = now + 0.02 + under_way / 1000
+        pacing.observed(ended, observation(signal, started=now, ended=ended, under_way=under_way))
+    pacing.observed(9.02, observation(Signal.THROTTLED, started=9.0, ended=9.02, under_way=15))
+    assert limit_of(pacing, 9.02) == 8
+
+
+def test_what_is_refused_with_so_many_under_way_and_never_with_fewer_is_one_too_many():
+    """A third at once that was accepted once, then refused three times while two never are, is given up again."""
+    pacing = Pacing(Policy(requests_per_second=30.0), 0.0)
+    now = calm_rounds(pacing, 0.0, 2)
+    for number in range(200):
+        under_way = 1 + number % 3
+        refused = under_way == 3 and number > 120
+        if limit_of(pacing, now) == 2:
+            break
+        signal = Signal.THROTTLED if refused else Signal.CALM
+        seen = observation(signal, started=now, ended=now + 0.05, records=0 if refused else 1000)
+        pacing.observed(now + 0.05, replace(seen, under_way=under_way))
+        now += 2.0
+    assert limit_of(pacing, now) == 2
+    assert 120 < number <= 140
 
 
 def test_does_not_grow_when_the_limit_was_not_reached():

@@ -101,3 +101,33 @@ def test_a_pace_that_bounds_nothing_does_not_go_up():
         pace.sent(now)
         pace.observe_calm(now, reply(now, now))
     assert pace.value == 20.0
+
+
+def test_a_pace_that_rested_catches_up_with_nothing():
+    """After a second that the service asked for, requests are an interval apart from the first on."""
+    pace = Pace(value=10.0, next_at=4.9)
+    pace.rest(5.0, 6.0)
+    assert pace.wait_until(5.0) == 6.0
+    pace.sent(6.0)
+    assert pace.wait_until(6.0) == 6.1
+
+
+def test_a_429_among_many_does_not_stand_alone():
+    """Five of twelve refused, round after round, are no chance, however many calm replies lie between."""
+    pace = Pace()
+    for second in range(3):
+        pace.each_refused.extend([float(second)] * 7)
+        bounded = pace.observe_throttled(second, reply(second - 0.05, second, Signal.THROTTLED))
+        assert bounded == (second > 0)
+        for number in range(5):
+            pace.observe_calm(second + 0.01 * number, reply(second, second + 0.01 * number))
+
+
+def test_a_pace_that_was_not_to_blame_goes_up_beyond_what_was_refused():
+    """What was refused for the number at once holds the pace back no longer."""
+    pace = Pace(value=10.0, bad=10.2, step_at=10)
+    pace.acquit()
+    for number in range(10):
+        pace.observe_calm(number / 10, reply(number / 10 - 0.05, number / 10))
+    assert pace.value is not None
+    assert pace.value > 10.2
