@@ -181,13 +181,17 @@ class Engine:
     async def _wait_for_room(self) -> None:
         """Let others run; come back when there is room for more."""
         await asyncio.sleep(0)
-        while self._halt is None and (self._outbox.new >= MOST_READY or self._is_full()):
+        while self._halt is None and (self._outbox.new >= MOST_READY or (self._is_full() and self._moves())):
             self._changed.set()
             self._room.clear()
             await self._unless_cut_off(self._room.wait())
 
     def _is_full(self) -> bool:
         return self._outbox.weight + self._ordering.waiting_bytes > MOST_WAITING_BYTES
+
+    def _moves(self) -> bool:
+        """Whether room may come without reading on: versions that wait for one yet to be read give none."""
+        return bool(self._outbox or self._packer.waiting or self._under_way or self._asking)
 
     async def _unless_cut_off(self, work: Awaitable[T]) -> T:
         """Wait for `work`; only here may a task be cancelled, so that no record is lost between two places."""
@@ -469,6 +473,7 @@ class Engine:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._changed.set()
+        self._room.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 

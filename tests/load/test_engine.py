@@ -293,6 +293,17 @@ def test_a_version_that_may_have_landed_is_sent_before_older_ones() -> None:
     assert done.books.settled[0] == "superseded"
 
 
+@pytest.mark.parametrize("linger", [0.0, 1.0])
+def test_older_versions_that_wait_for_one_yet_to_be_read_never_stop_the_reading(linger: float) -> None:
+    """After a kill more of them than may wait come before the version that may have landed: it is read, sent and stands."""
+    texts = [make_text("other", 0), *(make_text("k", i, pad=1_000_000) for i in range(1, 40))]
+    service = Service()
+    source, standing = MemoryInput([[text] for text in texts]), Standing(run=2, in_doubt={("s", "k"): 39})
+    done = run(run_engine([source], service, standing=standing, linger=linger))
+    assert service.writes == {("s", "other"): [0], ("s", "k"): [39]}
+    assert (done.tally.accepted, done.tally.superseded) == (2, 38)
+
+
 def test_a_batch_that_is_called_too_large_makes_the_next_ones_smaller() -> None:
     """413 halves the batch without blame, and later batches are packed smaller."""
 
