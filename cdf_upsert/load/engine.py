@@ -280,6 +280,7 @@ class Engine:
         retry = batch.tries.all > 0
         batch.tries = batch.tries.started()
         batch.accepted_before = self._accepted
+        batch.since = min(batch.since, now)
         self._under_way.add(batch)
         self._pacing.sent(now, records=len(batch.records), nbytes=batch.nbytes, retry=retry)
         self._emit(events.BatchSent(now, len(batch.records), batch.nbytes, retry, len(self._under_way)))
@@ -355,7 +356,7 @@ class Engine:
     async def _ask(self, question: Question) -> None:
         """Read back what is stored under the keys of a batch whose tries are used up."""
         batch = question.batch
-        found = await self._unless_cut_off(look_up(self._sender.compare, batch.records))
+        found = await self._unless_cut_off(look_up(self._sender.compare, batch.records, batch.since))
         self._asking.discard(batch)
         await self._close(
             batch, found.same, consequences_of_answer(question, found, self._now(), dice=self._dice)

@@ -4,6 +4,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import count
+from math import inf
 
 from msgspec import Struct, field
 
@@ -18,7 +19,7 @@ class Batch(Struct, eq=False):
     """Records that all have the same history: those of one request, or with `alone` of one request each.
 
     `number` is 0 until the journal knows the batch. `accepted_before` is how many records the run had accepted when
-    the last try began.
+    the last try began, `since` when the first try of any of the records began.
     """
 
     records: Sequence[Record]
@@ -29,11 +30,12 @@ class Batch(Struct, eq=False):
     named: bool = False
     alone: bool = False
     accepted_before: int = 0
+    since: float = inf
 
     @classmethod
     def of(cls, records: Sequence[Record], like: "Batch") -> "Batch":
         """A batch of some of the records of `like`, with the same history."""
-        return cls(records, body_bytes(records), tries=like.tries, hunt=like.hunt)
+        return cls(records, body_bytes(records), tries=like.tries, hunt=like.hunt, since=like.since)
 
     @property
     def weight(self) -> int:

@@ -1,7 +1,8 @@
 """Reading back: what is stored decides, when no reply does.
 
 Writes become visible after a second or two, so a record that is not found, or found in another state, is looked
-up again for a few seconds before that is believed.
+up again for a few seconds before that is believed. Nor is it looked up while the version before it may still be
+seen in place of a newer one: of values 1, 2, 1 the last may be lost, and the first not yet be gone.
 """
 
 import asyncio
@@ -18,6 +19,9 @@ KEYS_PER_REQUEST = 100
 PAUSES = (0.0, 1.0, 2.0, 3.0)
 """Seconds before each look."""
 
+SURELY_VISIBLE = sum(PAUSES)
+"""Seconds after which a write is seen by every look."""
+
 Compare = Callable[[Sequence[Record]], Awaitable[dict[Key, Comparison] | None]]
 
 
@@ -29,8 +33,12 @@ class Lookup(Struct):
     unanswered: list[Record] = field(default_factory=list)
 
 
-async def look_up(compare: Compare, records: Sequence[Record]) -> Lookup:
-    """Look the keys of `records` up, no two of which have the same key."""
+async def look_up(compare: Compare, records: Sequence[Record], since: float) -> Lookup:
+    """Look the keys of `records` up, no two of which have the same key.
+
+    Their first try began at `since`, in the event loop's time: older versions were accepted before that.
+    """
+    await asyncio.sleep(max(0.0, since + SURELY_VISIBLE - asyncio.get_running_loop().time()))
     found = Lookup()
     for start in range(0, len(records), KEYS_PER_REQUEST):
         await _look_up_some(compare, records[start : start + KEYS_PER_REQUEST], found)

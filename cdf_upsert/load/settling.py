@@ -127,6 +127,7 @@ def _taken_apart(batch: Batch, verdict: Verdict) -> list[Batch]:
             hunt=batch.hunt,
             named=part.named,
             alone=part.alone,
+            since=batch.since,
         )
         for part in parts
     ]

@@ -263,6 +263,18 @@ def test_a_version_that_may_be_stored_is_looked_up_before_an_older_one_goes(spli
     assert loaded.settled == {0: "superseded", 1: "accepted", 2: "accepted"}
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_seen_of_an_older_version_accepts_no_newer_one(seed: int) -> None:
+    """Of the values 1, 2, 1 the last never arrives, while readers still see the first: it has failed, and 2 stands."""
+    texts = [make_text("k", 1), make_text("k", 2), make_text("k", 1)]
+    cut: list[Fault] = [Cut(on=("upsert",), first=3)]
+    blocks = [[text] for text in texts]
+    case = Case(blocks, pauses=[0.0, 4.0, 1.5], faults=cut, visible_after=2.0, timeout=0.5, seed=seed)
+    loaded = run_load(case)
+    assert loaded.settled == {0: "accepted", 1: "accepted", 2: "failed"}
+    assert (loaded.written, loaded.stored) == ({"k": [1, 2]}, {"k": 2})
+
+
 def test_a_conflict_to_the_end_tells_names_in_files_and_keeps_values_for_eyes() -> None:
     """409 for every try, and something else is stored: `conflict`, by what was read back; its message names properties, the values are apart, for -v alone."""
     never = Partial(on=("upsert",), first=2, code=409, of=1.0)

@@ -9,6 +9,8 @@ from cdf_upsert.load.readback import Lookup, look_up
 from tests.records import make_record, make_records
 from tests.virtual_time import run
 
+LONG_AGO = 0.0
+
 OTHER = Different(("c.value",), [(1, 2)])
 
 
@@ -26,7 +28,7 @@ class Shelf:
         return None if answer is None else {("s", name): found for name, found in answer.items()}
 
     def look_up(self, *names: str) -> Lookup:
-        return run(look_up(self.compare, make_records(*names)))
+        return run(look_up(self.compare, make_records(*names), LONG_AGO))
 
 
 def test_what_is_stored_as_ours_is_known_at_once() -> None:
@@ -76,6 +78,13 @@ def test_a_hundred_keys_are_asked_for_at_a_time() -> None:
     """As many as one filter takes; none is left out."""
     records = [make_record(i, str(i)) for i in range(250)]
     shelf = Shelf({str(i): Same() for i in range(250)})
-    found = run(look_up(shelf.compare, records))
+    found = run(look_up(shelf.compare, records, LONG_AGO))
     assert found.same == records
     assert [len(names) for _, names in shelf.asked] == [100, 100, 50]
+
+
+def test_nothing_is_looked_up_while_an_older_version_may_still_be_seen() -> None:
+    """What was written before the first try is visible six seconds after that."""
+    shelf = Shelf({"a": Same()})
+    run(look_up(shelf.compare, make_records("a"), since=1000.0 - 2.0))
+    assert shelf.asked == [(4, ["a"])]
