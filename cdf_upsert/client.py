@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from itertools import chain
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import quote
@@ -25,7 +24,7 @@ from urllib.parse import quote
 from isal import isal_zlib
 from msgspec.structs import replace
 
-from cdf_upsert.core.comparing import Comparison
+from cdf_upsert.core.comparing import Found, Unreadable
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.querying import Findings, Query, portions
 from cdf_upsert.core.record import Key, Record, texts_of
@@ -156,18 +155,32 @@ class Client:
         """
         return await self._post(self._filter_url, _packed(query.body()), MOST_ANSWER_BYTES)
 
-    async def compare(self, records: Sequence[Record]) -> dict[Key, Comparison] | None:
+    async def compare(self, records: Sequence[Record]) -> dict[Key, Found] | None:
         """Compare `records`, no two of which have the same key, with what is stored; None: no answer came.
 
         Raises:
             LoaderError: no token can be had.
         """
+        found: dict[Key, Found] = {}
+        for portion in portions(records):
+            match await self._find(portion.queries):
+                case None:
+                    return None
+                case Unreadable() as nothing:
+                    found |= {record.key: nothing for record in portion.records}
+                case findings:
+                    found |= {record.key: findings.compare(record) for record in portion.records}
+        return found
+
+    async def _find(self, queries: Sequence[Query]) -> Findings | Unreadable | None:
         findings = Findings()
-        for query in chain.from_iterable(portion.queries for portion in portions(records)):
+        for query in queries:
             reply = await self.ask(query)
+            if isinstance(reply, Reply) and reply.status == 400:
+                return Unreadable()
             if not (isinstance(reply, Reply) and reply.status == 200 and findings.add(reply.body)):
                 return None
-        return {record.key: findings.compare(record) for record in records}
+        return findings
 
     async def stream(self) -> StreamFacts | Reply | NoReply:
         """What kind of stream it is and how much room it has; else the reply that does not tell.

@@ -12,10 +12,10 @@ def make_text(external_id: str, value: object = 0, space: str = "s", pad: int = 
     ).encode()
 
 
-def make_record(ordinal: int, external_id: str, value: object = 0, pad: int = 0) -> Record:
+def make_record(ordinal: int, external_id: str, value: object = 0, pad: int = 0, space: str = "s") -> Record:
     """A record as the checker makes it from line `ordinal + 1` of `a.ndjson`."""
-    text = make_text(external_id, value, pad=pad)
-    return Record(text, ("s", external_id), ordinal, "a.ndjson", ordinal + 1, ordinal + 1, ordinal * 1000)
+    text = make_text(external_id, value, space, pad)
+    return Record(text, (space, external_id), ordinal, "a.ndjson", ordinal + 1, ordinal + 1, ordinal * 1000)
 
 
 def make_records(*external_ids: str) -> list[Record]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cdf_upsert.client import MOST_REPLY_BYTES, Client, retry_after
-from cdf_upsert.core.comparing import Different, Missing, Same
+from cdf_upsert.core.comparing import Different, Missing, Same, Unreadable
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.stream import Limit, StreamFacts
 from cdf_upsert.errors import RefusedError, UsageError
@@ -488,6 +488,16 @@ def test_no_answer_is_none_and_not_missing(answer: Answer) -> None:
         assert await client.compare(make_records("a")) is None
 
     talk(answer, test)
+
+
+def test_a_question_that_is_refused_leaves_the_others_answered() -> None:
+    """What is asked of an unknown space cannot be read; what stands in other spaces can."""
+    records = [*make_records("a"), make_record(1, "b", space="t")]
+
+    async def test(client: Client, _: Loopback) -> None:
+        assert await client.compare(records) == {("s", "a"): Unreadable(), ("t", "b"): Missing()}
+
+    talk(in_turn(reply(400), reply(200, b'{"items":[]}')), test)
 
 
 def test_one_question_without_an_answer_leaves_all_open() -> None:

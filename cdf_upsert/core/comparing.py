@@ -50,6 +50,13 @@ class Different(Struct, frozen=True):
 Comparison = Same | Missing | Different
 
 
+class Unreadable(Struct, frozen=True):
+    """The service refuses to say what is stored: it does not know what the record names."""
+
+
+Found = Comparison | Unreadable
+
+
 class _Source(msgspec.Struct, gc=False):
     """A container, or a view, which has a version."""
 

@@ -12,8 +12,8 @@ has accepted any record since the try before:
     unclear         4                  always, but a gateway's answer only while the service is alive;
                                        then the service is asked what is stored
 
-Whatever the last try ended in: records that some try may have stored are not called failed before the service was
-asked, or an older version, which would then have its turn, could land over them.
+Whatever the last try ended in, be it a refusal: records that some try may have stored are not called failed before
+the service was asked, or an older version, which would then have its turn, could land over them.
 """
 
 from typing import Protocol, assert_never

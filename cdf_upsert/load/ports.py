@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from cdf_upsert.core.comparing import Comparison
+from cdf_upsert.core.comparing import Found
 from cdf_upsert.core.framing import Frames, Position, Unframed
 from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.record import Key, Record
@@ -57,7 +57,7 @@ class Sender(Protocol):
         """What came back. Raises only what ends the run (`errors.LoaderError`)."""
         ...
 
-    async def compare(self, records: Sequence[Record]) -> dict[Key, Comparison] | None:
+    async def compare(self, records: Sequence[Record]) -> dict[Key, Found] | None:
         """What is stored under the keys of at most 100 records, against the records; None: no answer came."""
         ...
 

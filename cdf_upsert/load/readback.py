@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct, field
 
-from cdf_upsert.core.comparing import Comparison, Different, Missing, Same
+from cdf_upsert.core.comparing import Different, Found, Missing, Same, Unreadable
 from cdf_upsert.core.record import Key, Record
 
 KEYS_PER_REQUEST = 100
@@ -22,15 +22,19 @@ PAUSES = (0.0, 1.0, 2.0, 3.0)
 SURELY_VISIBLE = sum(PAUSES)
 """Seconds after which a write is seen by every look."""
 
-Compare = Callable[[Sequence[Record]], Awaitable[dict[Key, Comparison] | None]]
+Compare = Callable[[Sequence[Record]], Awaitable[dict[Key, Found] | None]]
 
 
 class Lookup(Struct):
-    """Every record in one place: stored as ours, stored otherwise (and what was found), or no answer came."""
+    """Every record in one place: stored as ours, stored otherwise (and what was found), or without an answer.
+
+    No answer came to the `unanswered`, and to the `unreadable` none can be had.
+    """
 
     same: list[Record] = field(default_factory=list)
     other: list[tuple[Record, Missing | Different]] = field(default_factory=list)
     unanswered: list[Record] = field(default_factory=list)
+    unreadable: list[Record] = field(default_factory=list)
 
 
 async def look_up(compare: Compare, records: Sequence[Record], since: float) -> Lookup:
@@ -47,7 +51,7 @@ async def look_up(compare: Compare, records: Sequence[Record], since: float) -> 
 
 async def _look_up_some(compare: Compare, records: Sequence[Record], found: Lookup) -> None:
     left = list(records)
-    others: dict[Key, Missing | Different] | None = None
+    others: dict[Key, Missing | Different | Unreadable] | None = None
     for pause in PAUSES:
         await asyncio.sleep(pause)
         answer = await compare(left)
@@ -66,4 +70,9 @@ async def _look_up_some(compare: Compare, records: Sequence[Record], found: Look
     if others is None:
         found.unanswered += left
         return
-    found.other += [(record, others[record.key]) for record in left]
+    for record in left:
+        match others[record.key]:
+            case Unreadable():
+                found.unreadable.append(record)
+            case other:
+                found.other.append((record, other))

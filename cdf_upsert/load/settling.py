@@ -23,11 +23,15 @@ CONFLICT_RECORDS = 100
 
 
 class Question(Struct, frozen=True):
-    """What is stored under the keys of `batch`? Records of which something else is stored fail as `otherwise`."""
+    """What is stored under the keys of `batch`? Records of which something else is stored fail as `otherwise`.
+
+    `refused` tells that the last try has refused them, so that they need no other ground to fail.
+    """
 
     batch: Batch
     otherwise: FailureClass
     said: Said
+    refused: bool = False
 
 
 class Consequences(Struct):
@@ -58,7 +62,11 @@ def consequences(
     `alive` tells that the service has accepted records of others meanwhile. When the run is `ending`, what would go
     again only waits to be counted.
     """
-    found = Consequences(failed=[_failed(record, failure) for record, failure in verdict.refused])
+    found = Consequences()
+    if batch.tries.unclear:
+        _doubt(verdict.refused, batch, found, now, ending=ending)
+    else:
+        found.failed += [_failed(record, failure) for record, failure in verdict.refused]
     if verdict.suspects:
         found.again += [(part, now) for part in _taken_apart(batch, verdict)]
     for reason, records in verdict.again.items():
@@ -97,19 +105,40 @@ def consequences(
     return found
 
 
+def _doubt(
+    refused: Sequence[tuple[Record, Failure]], batch: Batch, found: Consequences, now: float, *, ending: bool
+) -> None:
+    """Let what is stored tell of refused records: a try before this one may have stored them."""
+    for record, failure in refused:
+        part = Batch.of([record], batch)
+        if ending:
+            found.again.append((part, now))
+        else:
+            said = Said(failure.message, failure.status, failure.request_id)
+            found.asked.append(Question(part, failure.kind, said, refused=True))
+
+
 def consequences_of_answer(question: Question, found: Lookup, now: float, *, dice: Dice) -> Consequences:
     """Decide by what is stored; what nobody could tell is tried again."""
     batch, said = question.batch, question.said
     told = Consequences()
-    if found.unanswered:
-        told.again.append((Batch.of(found.unanswered, batch), now + backoff(batch.tries.in_row, None, dice)))
-    for record, what in found.other:
-        different = difference_told(what)
-        message = f"{said.message}; {different}" if said.message else different
-        failure = Failure(
-            question.otherwise, message, said.status, said.request_id, batch.tries.all, values_told(what)
-        )
+
+    def fail(record: Record, message: str, detail: str = "") -> None:
+        failure = Failure(question.otherwise, message, said.status, said.request_id, batch.tries.all, detail)
         told.failed.append(_failed(record, failure))
+
+    unanswered = found.unanswered
+    if question.refused:
+        # What the service takes neither as a record nor as a question is not stored.
+        for record in [*(record for record, _ in found.other), *found.unreadable]:
+            fail(record, said.message)
+    else:
+        unanswered = [*unanswered, *found.unreadable]
+        for record, what in found.other:
+            different = difference_told(what)
+            fail(record, f"{said.message}; {different}" if said.message else different, values_told(what))
+    if unanswered:
+        told.again.append((Batch.of(unanswered, batch), now + backoff(batch.tries.in_row, None, dice)))
     return told
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from cdf_upsert.core.checking import Checker
-from cdf_upsert.core.comparing import Comparison, Different, Missing, Same
+from cdf_upsert.core.comparing import Different, Found, Missing, Same
 from cdf_upsert.core.events import Ended, Event
 from cdf_upsert.core.framing import Frames, Position, Unframed
 from cdf_upsert.core.interpret import NoReply, Reply
@@ -89,11 +89,11 @@ class Service:
             self.at_once -= 1
             self._keys -= keys
 
-    async def compare(self, records: Sequence[Record]) -> dict[Key, Comparison] | None:
+    async def compare(self, records: Sequence[Record]) -> dict[Key, Found] | None:
         assert len(records) <= 100
         self.looks += 1
         await asyncio.sleep(self.latency)
-        answer: dict[Key, Comparison] = {}
+        answer: dict[Key, Found] = {}
         for record in records:
             stored = self.stored.get(record.key)
             if stored is None:

@@ -251,6 +251,26 @@ def test_chaos_never_puts_an_older_version_over_a_newer_one(seed: int) -> None:
     check_against_model(case, ["good"] * len(texts), loaded)
 
 
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_version_that_may_be_stored_is_looked_up_though_it_is_refused(status: int) -> None:
+    """A lost reply, then refusals of each record alone: both stand, so neither has failed, and the older version is not sent."""
+    refused = Answer(on=("upsert",), first=2, status=status)
+    faults: list[Fault] = [Lost(on=("upsert",), requests=(1,)), refused]
+    loaded = run_load(Case([[make_text("k", 0), make_text("k", 1), make_text("other", 2)]], faults=faults))
+    assert loaded.written == {"k": [1], "other": [2]}
+    assert loaded.settled == {0: "superseded", 1: "accepted", 2: "accepted"}
+
+
+def test_a_bad_record_that_may_be_stored_fails_with_the_words_of_its_refusal() -> None:
+    """A 503 without a list, then 400: nothing is found under its key, and it is rejected; the version before it stands."""
+    faults: list[Fault] = [Answer(on=("upsert",), requests=(1,), status=503)]
+    loaded = run_load(Case([[make_text("k", 0), make_text("k", '"wrong"')]], faults=faults))
+    assert loaded.settled == {0: "accepted", 1: "failed"}
+    [told] = [json.loads(line)["error"] for line in loaded.failed_lines]
+    assert (told["class"], told["status"]) == ("rejected", 400)
+    assert "stored under" not in told["message"]
+
+
 @pytest.mark.parametrize("split", [False, True])
 def test_a_version_that_may_be_stored_is_looked_up_before_an_older_one_goes(split: bool) -> None:
     """A lost reply, then refusals that name the record, to the end: it stands, so the older version is not sent over it."""

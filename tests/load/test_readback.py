@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from cdf_upsert.core.comparing import Comparison, Different, Missing, Same
+from cdf_upsert.core.comparing import Different, Found, Missing, Same, Unreadable
 from cdf_upsert.core.record import Key, Record
 from cdf_upsert.load.readback import Lookup, look_up
 from tests.records import make_record, make_records
@@ -17,11 +17,11 @@ OTHER = Different(("c.value",), [(1, 2)])
 class Shelf:
     """Answers the looks one by one from a script, the last of which goes on; None is no answer, a key may lack."""
 
-    def __init__(self, *script: dict[str, Comparison] | None) -> None:
+    def __init__(self, *script: dict[str, Found] | None) -> None:
         self._script = list(script)
         self.asked: list[tuple[float, list[str]]] = []
 
-    async def compare(self, records: Sequence[Record]) -> dict[Key, Comparison] | None:
+    async def compare(self, records: Sequence[Record]) -> dict[Key, Found] | None:
         now = asyncio.get_running_loop().time() - 1000
         self.asked.append((now, [record.key[1] for record in records]))
         answer = self._script.pop(0) if len(self._script) > 1 else self._script[0]
@@ -71,6 +71,17 @@ def test_one_answer_of_four_is_enough() -> None:
     found = Shelf(None, {"a": OTHER, "b": Same()}, None).look_up("a", "b")
     assert [record.key[1] for record in found.same] == ["b"]
     assert [(record.key[1], what) for record, what in found.other] == [("a", OTHER)]
+    assert not found.unanswered
+
+
+def test_what_cannot_be_read_is_neither_missing_nor_unanswered() -> None:
+    """A question that the service refuses to the end leaves what it asked for, and nothing else, unreadable."""
+    found = Shelf(
+        {"a": Unreadable(), "b": Same(), "c": Unreadable()}, {"a": Unreadable(), "c": OTHER}
+    ).look_up("a", "b", "c")
+    assert [record.key[1] for record in found.unreadable] == ["a"]
+    assert [record.key[1] for record in found.same] == ["b"]
+    assert [(record.key[1], what) for record, what in found.other] == [("c", OTHER)]
     assert not found.unanswered
 
 

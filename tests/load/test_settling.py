@@ -117,3 +117,27 @@ def test_what_is_stored_otherwise_fails_and_what_nobody_knows_goes_again():
     [(again, due)] = found.again
     assert (list(again.records), again.tries.all) == ([third], 1)
     assert due >= NOW
+
+
+def test_what_is_refused_after_it_may_have_been_stored_is_asked_for_first():
+    """Its question keeps the words of the refusal; when the run ends it is neither asked for nor failed."""
+    batch = a_batch(1)
+    batch.tries = Tries(all=2, unclear=True)
+    [question] = became(batch, Reply(400, error(400), "id")).asked
+    assert (question.otherwise, question.refused) == (FailureClass.REJECTED, True)
+    assert question.said == Said("why", 400, "id")
+    ended = became(batch, Reply(400, error(400), "id"), ending=True)
+    assert ([part.records for part, _ in ended.again], ended.asked) == ([RECORDS[:1]], [])
+    assert not ended.failed
+
+
+def test_what_is_refused_and_cannot_be_read_has_failed_while_the_rest_is_asked_for_again():
+    """A service that knows neither the record nor the question has not stored it; without a refusal nobody is blamed."""
+    lookup = Lookup(unreadable=RECORDS[:1])
+    refused = Question(a_batch(1), FailureClass.REJECTED, Said("why", 400, "id"), refused=True)
+    [failed] = consequences_of_answer(refused, lookup, NOW, dice=random.Random(0)).failed
+    assert (failed.failure.kind, failed.failure.message) == (FailureClass.REJECTED, "why")
+    unclear = Question(a_batch(1), FailureClass.UNKNOWN, Said("cut"))
+    found = consequences_of_answer(unclear, lookup, NOW, dice=random.Random(0))
+    assert not found.failed
+    assert [list(part.records) for part, _ in found.again] == [RECORDS[:1]]
