@@ -14,6 +14,8 @@ has accepted any record since the try before:
 
 Whatever the last try ended in, be it a refusal: records that some try may have stored are not called failed before
 the service was asked, or an older version, which would then have its turn, could land over them.
+Nor do several fail together by replies that named none of them: one may have spoilt it for all, so those that are
+not stored are taken apart, and tried anew.
 """
 
 from typing import Protocol, assert_never

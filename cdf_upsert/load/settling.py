@@ -11,10 +11,10 @@ from msgspec import Struct, field
 from cdf_upsert.core.comparing import difference_told, values_told
 from cdf_upsert.core.events import Retrying
 from cdf_upsert.core.interpret import NoReply, Reason, Reply, Said, Verdict
-from cdf_upsert.core.isolating import Hunt, halves, take_apart
+from cdf_upsert.core.isolating import Hunt, Part, halves, take_apart
 from cdf_upsert.core.packing import body_bytes
 from cdf_upsert.core.record import Failed, Failure, FailureClass, Record
-from cdf_upsert.core.retrying import AskStored, Dice, FailAs, TryAgain, after, backoff
+from cdf_upsert.core.retrying import AskStored, Dice, FailAs, Tries, TryAgain, after, backoff
 from cdf_upsert.load.outbox import Batch
 from cdf_upsert.load.readback import Lookup
 
@@ -25,13 +25,15 @@ CONFLICT_RECORDS = 100
 class Question(Struct, frozen=True):
     """What is stored under the keys of `batch`? Records of which something else is stored fail as `otherwise`.
 
-    `refused` tells that the last try has refused them, so that they need no other ground to fail.
+    `refused` tells that the last try has refused them, so that they need no other ground to fail; `whole` that no
+    reply named them, so that one of them may have spoilt it for all: they are taken apart before any fails.
     """
 
     batch: Batch
     otherwise: FailureClass
     said: Said
     refused: bool = False
+    whole: bool = False
 
 
 class Consequences(Struct):
@@ -92,7 +94,7 @@ def consequences(
                     found.again.append((part, now + seconds))
                 found.told.append(Retrying(now, len(records), reason.value, said.message, seconds))
             case AskStored(otherwise):
-                found.asked.append(Question(Batch.of(records, batch), otherwise, said))
+                found.asked.append(Question(Batch.of(records, batch), otherwise, said, whole=verdict.whole))
             case FailAs(kind):
                 failure = Failure(kind, said.message, said.status, said.request_id, batch.tries.all)
                 found.failed += [_failed(record, failure) for record in records]
@@ -132,11 +134,19 @@ def consequences_of_answer(question: Question, found: Lookup, now: float, *, dic
         # What the service takes neither as a record nor as a question is not stored.
         for record in [*(record for record, _ in found.other), *found.unreadable]:
             fail(record, said.message)
+    elif question.whole and len(batch.records) > 1 and found.other:
+        unanswered = [*unanswered, *found.unreadable]
+        told.again += [
+            (part, now) for part in _not_stored_apart(batch, [record for record, _ in found.other])
+        ]
     else:
         unanswered = [*unanswered, *found.unreadable]
         for record, what in found.other:
             different = difference_told(what)
             fail(record, f"{said.message}; {different}" if said.message else different, values_told(what))
+    if batch.hunt is not None:
+        batch.hunt.accepted += len(found.same)
+        batch.hunt.refused += len(told.failed)
     if unanswered:
         told.again.append((Batch.of(unanswered, batch), now + backoff(batch.tries.in_row, None, dice)))
     return told
@@ -148,11 +158,22 @@ def _taken_apart(batch: Batch, verdict: Verdict) -> list[Batch]:
     else:
         batch.hunt = batch.hunt or Hunt()
         parts = take_apart(verdict.suspects, verdict.named, batch.hunt)
+    return _batches(parts, batch, batch.tries.afresh())
+
+
+def _not_stored_apart(batch: Batch, records: Sequence[Record]) -> list[Batch]:
+    """The parts of what is known not to be stored, so that nothing about them is unclear any more."""
+    batch.hunt = batch.hunt or Hunt()
+    parts = take_apart(records, (), batch.hunt) if len(records) > 1 else [Part(records)]
+    return _batches(parts, batch, Tries())
+
+
+def _batches(parts: Sequence[Part], batch: Batch, tries: Tries) -> list[Batch]:
     return [
         Batch(
             part.records,
             body_bytes(part.records),
-            tries=batch.tries.afresh(),
+            tries=tries,
             hunt=batch.hunt,
             named=part.named,
             alone=part.alone,

@@ -7,6 +7,7 @@ import pytest
 
 from cdf_upsert.core.events import BatchSent, Outcome
 from cdf_upsert.core.framing import Position
+from cdf_upsert.core.interpret import NoReply, Reply
 from cdf_upsert.core.standing import Checkpoint, Ranges, Standing
 from cdf_upsert.core.stopping import FailureCount, StoppingPolicy
 from cdf_upsert.load import Engine
@@ -111,6 +112,32 @@ def test_a_message_that_names_the_wrong_record_is_not_believed_for_ever() -> Non
     done = run(run_engine([input_of(*((str(i), -1 if i == 999 else i) for i in range(1000)))], Lying()))
     assert set(done.books.failed) == {999}
     assert done.service.requests < 40
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (error(500, "internal"), "unavailable"),
+        (error(409, "busy"), "conflict"),
+        (NoReply("no reply came within 60 seconds", sent=True), "unknown"),
+    ],
+)
+def test_a_record_that_breaks_its_request_costs_only_itself(reply: Reply | NoReply, kind: str) -> None:
+    """Each request that holds it ends without a word on any record: when the tries are used up the rest goes without it."""
+
+    class Poisoned(Service):
+        def _answer(self, records):
+            if any(record.ordinal in {77, 700} for record in records):
+                return reply
+            return super()._answer(records)
+
+    done = run(run_engine([input_of(*((str(i), i) for i in range(1000)))], Poisoned()))
+    assert {ordinal: failed.failure.kind for ordinal, failed in done.books.failed.items()} == {
+        77: kind,
+        700: kind,
+    }
+    assert done.tally.accepted == 998
+    assert done.service.requests < 120, "it is tried a few times in each of the halves of halves"
 
 
 def test_what_was_never_stored_fails_as_unknown() -> None:

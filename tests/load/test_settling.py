@@ -119,6 +119,20 @@ def test_what_is_stored_otherwise_fails_and_what_nobody_knows_goes_again():
     assert due >= NOW
 
 
+def test_several_that_no_reply_named_are_taken_apart_before_any_of_them_fails():
+    """What is known not to be stored begins anew in halves; what is stored counts for the service."""
+    batch = a_batch(4)
+    batch.tries = Tries(all=3, unclear=True)
+    question = Question(batch, FailureClass.UNAVAILABLE, Said("internal", 500), whole=True)
+    lookup = Lookup(list(RECORDS[:1]), [(record, Different(["c.a"])) for record in RECORDS[1:4]])
+    found = consequences_of_answer(question, lookup, NOW, dice=random.Random(0))
+    assert not found.failed
+    assert [list(part.records) for part, _ in found.again] == [RECORDS[1:3], RECORDS[3:4]]
+    assert all(part.tries == Tries() for part, _ in found.again)
+    assert batch.hunt is not None
+    assert batch.hunt.accepted == 1
+
+
 def test_what_is_refused_after_it_may_have_been_stored_is_asked_for_first():
     """Its question keeps the words of the refusal; when the run ends it is neither asked for nor failed."""
     batch = a_batch(1)
