@@ -114,7 +114,7 @@ def interpret(records: Sequence[Record], reply: Reply | NoReply, attempts: int) 
             return _suspect(records, _named(records, body), said, attempts)
         case 413:
             return _too_large(records, said, attempts)
-        case 422 if body.duplicated:
+        case 422 if body.duplicated is not None:
             named = picked(records, [at for at, key in enumerate(keys_of(records)) if key in body.duplicated])
             return _suspect(records, named, said, attempts)
         case 409:
@@ -196,7 +196,7 @@ class _Body(Struct, frozen=True):
     message: str
     plain: bool = False
     partial: Mapping[Key, tuple[int, str]] | None = None
-    duplicated: frozenset[Key] = frozenset()
+    duplicated: frozenset[Key] | None = None
 
     @classmethod
     def read(cls, reply: Reply) -> "_Body":
@@ -215,7 +215,8 @@ class _Body(Struct, frozen=True):
         return cls(
             _excerpt(str(error.get("message") or "")),
             partial=_codes(partial) if isinstance(partial, list) else None,
-            duplicated=_duplicated(error.get("duplicated")),
+            # In whatever shape it comes, it does not say that the stream is not mutable.
+            duplicated=_duplicated(given) if (given := error.get("duplicated")) else None,
         )
 
 
