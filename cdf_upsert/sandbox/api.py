@@ -57,6 +57,7 @@ class Path:
         try:
             reply = await self._answer(endpoint, call, scope, receive)
             status = await self._deliver(reply, call.plan.fault, request_id, scope, send)
+            await call.dwell()  # a write that was refused has not waited for its records
         except wire.GoneError:
             status = 0
         finally:
@@ -101,8 +102,9 @@ class Path:
                 body = await reading
                 call.body, call.wire_bytes = body.content, body.wire_bytes
             call.plan = service.faults.plan(endpoint.operation, call.path, call.body)
-            if call.plan.latency and not endpoint.writes:
-                await asyncio.sleep(call.plan.latency)
+            call.latency = call.plan.latency
+            if not endpoint.writes:
+                await call.dwell()
             reply = before(call.plan.fault, call)
             if reply is not None:
                 return reply

@@ -1,5 +1,6 @@
 """One request on its way through the sandbox: what it brought, and what came of it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,6 +27,7 @@ class Call:
     token: str = ""
     grant: Grant | None = None
     plan: Plan = field(default_factory=Plan)
+    latency: float = 0.0
     flight: Flight | None = None
     number: int = 0
     records: int = 0
@@ -41,6 +43,12 @@ class Call:
     def now(self) -> int:
         """The sandbox's time in milliseconds."""
         return self.service.clock.milliseconds()
+
+    async def dwell(self) -> None:
+        """Let the latency pass that is still to come."""
+        seconds, self.latency = self.latency, 0.0
+        if seconds:
+            await asyncio.sleep(seconds)
 
     def one(self, name: str) -> str | None:
         """A query parameter, the last one where it stands twice."""

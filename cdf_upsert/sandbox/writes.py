@@ -1,6 +1,5 @@
 """Writing records over HTTP: overlaps, faults and quotas, and the reply that says how each record went."""
 
-import asyncio
 from collections.abc import Sequence
 from hashlib import blake2b
 from random import Random
@@ -23,8 +22,7 @@ async def write(operation: Operation, call: Call) -> Reply:
         taken = service.flights.claim(call.flight, call.stream, prepared.keys)
     if operation is Operation.DELETE:
         taken = frozenset()  # the API knows no 409 for a delete
-    if call.plan.latency:
-        await asyncio.sleep(call.plan.latency)
+    await call.dwell()
     fault = call.plan.fault
     dice = Random(f"{service.seed}.{call.number}")  # noqa: S311 - the order of a list, repeatable
     failed: frozenset[str] = frozenset()

@@ -496,8 +496,9 @@ requests = [3]
 
 
 def test_latency_holds_for_every_request(tmp_path):
-    """A fixed latency is what every request takes at least."""
-    with running(faulty(tmp_path, "latency = { fixed = 0.1 }")) as sandbox, Api(sandbox) as api:
+    """A fixed latency is what every request takes at least, also one that is refused or meets a fault."""
+    script = "latency = { fixed = 0.1 }\n[[fault]]\nkind = 'throttle'\nrequests = [2]"
+    with running(faulty(tmp_path, script)) as sandbox, Api(sandbox) as api:
         for reply in (
             api.upsert(record("a")),
             api.get("/streams"),
@@ -533,6 +534,8 @@ def test_what_was_asked_and_written_can_be_looked_up():
         assert len({write.digest for write in versions}) == 3
         assert [write.request for write in versions] == sorted(write.request for write in versions)
         assert {write.digest for write in traffic.writes if write.key == "plant.b"} == {
+            api.upsert(record("a")),
+            api.upsert(),
             traffic.writes[1].digest
         }
 
