@@ -346,5 +346,6 @@ def line(entry: "Entry") -> str:
 
 
 def _say(text: str, out: TextIO) -> None:
-    out.write(f"{text}\n")
-    out.flush()
+    with contextlib.suppress(OSError):  # a reader that has gone, or a full disk, must not end a request
+        out.write(f"{text}\n")
+        out.flush()

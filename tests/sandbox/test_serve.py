@@ -222,6 +222,19 @@ def test_a_line_tells_a_request():
     assert line(cut).endswith("filter POST /x no reply 0.0 ms [cut]")
 
 
+def test_a_log_that_nobody_reads_ends_no_request():
+    """When the reader of the lines has gone, as after `| head -1`, requests are answered as before, silently."""
+    with command("--port", "0") as (process, address):
+        pasted(process)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        for _ in range(3):
+            assert httpx.get(f"{address}/api/v1/nothing", trust_env=False).status_code == 404
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.stderr.read()
+
+
 def test_small_replies_are_not_held_back():
     """Nagle's algorithm is off, which asyncio does only for sockets that name their protocol."""
     with _listen(Options()) as listener:
