@@ -30,8 +30,10 @@ async def _stream(call: Call) -> Reply:
 
 
 async def _streams_delete(call: Call) -> Reply:
-    deleted = call.service.world.streams.delete(call.body)
-    return json_reply(deleted)
+    name = call.service.world.streams.delete(call.body)
+    if call.service.quotas is not None:
+        call.service.quotas.forget(name)
+    return Reply(200)
 
 
 async def _stream_gone(call: Call) -> Reply:

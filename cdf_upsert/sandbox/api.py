@@ -5,6 +5,7 @@ delivered, and noted. Nothing here decides; it asks the parts that do, waits and
 """
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from typing import assert_never
@@ -56,8 +57,8 @@ class Path:
         status = 500
         try:
             reply = await self._answer(endpoint, call, scope, receive)
-            status = await self._deliver(reply, call.plan.fault, request_id, scope, send)
             await call.dwell()  # a write that was refused has not waited for its records
+            status = await self._deliver(reply, call.plan.fault, request_id, scope, send)
         except wire.GoneError:
             status = 0
         finally:
@@ -111,6 +112,8 @@ class Path:
             return await endpoint.answer(call)
         except Refusal as refusal:
             return wire.refusal_reply(refusal, service.clock.speed)
+        except sqlite3.Error as error:  # a full disk, above all: nothing of the request is kept
+            return wire.refusal_reply(Refusal(500, f"The sandbox cannot keep its state: {error}."))
         except OAuthError as error:
             return wire.json_reply(error.body(), error.status, wire.NOT_KEPT)
 

@@ -338,6 +338,39 @@ def test_quotas_hold_over_http():
         assert len(sandbox.records("events")) == 1
 
 
+def test_a_deleted_stream_takes_its_quota_along():
+    """A stream that is made anew under an old name has its whole quota."""
+    with running(Options(strict=True, limits="cdf")) as sandbox, Api(sandbox) as api:
+        api.declare()
+        sandbox.ask(_spend_all)
+        api.upsert(record("a"))
+        error(api.upsert(record("b")), 429)
+        api.post("/streams/delete", {"items": [{"externalId": "events"}]}).raise_for_status()
+        api.post("/streams", {"items": [stream("events")]}).raise_for_status()
+        assert api.upsert(record("b")).status_code == 202
+
+
+def test_a_full_disk_is_told_and_forgotten():
+    """What cannot be kept is a 500 that says so, of which nothing stays; with room again the next write passes."""
+    with running(Options(strict=True)) as sandbox, Api(sandbox) as api:
+        api.declare()
+        assert api.upsert(record("a")).status_code == 202
+        sandbox.ask(lambda service: _allow_pages(service, 1))
+        large = [record(f"l{number}", text="x" * 100_000) for number in range(20)]
+        fault = error(api.upsert(*large), 500)
+        assert "cannot keep its state" in fault["message"]
+        sandbox.ask(lambda service: _allow_pages(service, 100_000))
+        found = api.get("/streams/events", includeStatistics="true").json()
+        assert found["settings"]["limits"]["maxRecordsTotal"]["consumed"] == 1
+        assert api.upsert(*large).status_code == 202
+        assert len(sandbox.records("events")) == 21
+
+
+def _allow_pages(service, most: int) -> None:
+    """Let the database have so many pages, or as many as it has already."""
+    service.world._store._sql.execute(f"PRAGMA max_page_count = {most}")
+
+
 def _spend_all(service) -> None:
     from cdf_upsert.sandbox.limits import Amounts
 
@@ -501,6 +534,8 @@ def test_latency_holds_for_every_request(tmp_path):
     with running(faulty(tmp_path, script)) as sandbox, Api(sandbox) as api:
         for reply in (
             api.upsert(record("a")),
+            api.upsert(record("a")),
+            api.upsert(),
             api.get("/streams"),
             api.post("/streams/events/records/filter", {}),
         ):
@@ -534,8 +569,6 @@ def test_what_was_asked_and_written_can_be_looked_up():
         assert len({write.digest for write in versions}) == 3
         assert [write.request for write in versions] == sorted(write.request for write in versions)
         assert {write.digest for write in traffic.writes if write.key == "plant.b"} == {
-            api.upsert(record("a")),
-            api.upsert(),
             traffic.writes[1].digest
         }
 

@@ -128,8 +128,9 @@ class Models:
         kept = self.spaces.get(space.space)
         if kept is not None and kept.definition == space:
             return
-        self.spaces[space.space] = KeptSpace(space, kept.created if kept else now, now)
-        self._store.put_space(space.space, msgspec.json.encode(space), self.spaces[space.space].created, now)
+        created = kept.created if kept else now
+        self._store.put_space(space.space, msgspec.json.encode(space), created, now)
+        self.spaces[space.space] = KeptSpace(space, created, now)
 
     def list_spaces(self, limit: int, cursor: str | None) -> dict[str, Any]:
         """One page of spaces, by name."""
@@ -154,8 +155,8 @@ class Models:
             if any(space == one.space for space, _ in self.containers):
                 raise Refusal(400, f"The space `{one.space}` still holds containers.")
         for one in gone:
-            del self.spaces[one.space]
             self._store.delete_space(one.space)
+            del self.spaces[one.space]
         return {"items": [{"space": one.space} for one in gone]}
 
     def apply_containers(self, body: bytes, now: int) -> dict[str, Any]:
@@ -229,8 +230,8 @@ class Models:
         """Delete containers, and name those that were there."""
         found = self._find(body)
         for kept in found:
-            del self.containers[kept.key]
             self._store.delete_container(kept.id)
+            del self.containers[kept.key]
         return {"items": [{"space": kept.key[0], "externalId": kept.key[1]} for kept in found]}
 
     def delete_parts(self, word: Literal["constraints", "indexes"], body: bytes, now: int) -> dict[str, Any]:

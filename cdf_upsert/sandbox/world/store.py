@@ -145,10 +145,11 @@ class Store:
         self._sql.execute("BEGIN")
         try:
             yield
+            self._sql.execute("COMMIT")
         except BaseException:
-            self._sql.execute("ROLLBACK")
+            if self._sql.in_transaction:  # a full disk has rolled it back already
+                self._sql.execute("ROLLBACK")
             raise
-        self._sql.execute("COMMIT")
 
     def spaces(self) -> list[tuple[bytes, int, int]]:
         """All spaces: definition, created, updated."""

@@ -162,15 +162,16 @@ class Streams:
             raise Refusal(404, f"The stream `{external_id}` does not exist.")
         return self._add(external_id, LEARNT, now) if use else Stream(0, external_id, LEARNT, now, 0, 0)
 
-    def delete(self, body: bytes) -> dict[str, Any]:
-        """Delete a stream with all its records; one that is not there is no error."""
+    def delete(self, body: bytes) -> str:
+        """Delete a stream with all its records, and name it; one that is not there is no error."""
         item = decode(body, _IDS).items[0]
         _check_id(item.external_id)
-        stream = self._streams.pop(item.external_id, None)
+        stream = self._streams.get(item.external_id)
         if stream is not None:
-            stream.gone = True
             self._store.delete_stream(stream.id)
-        return {}
+            stream.gone = True
+            del self._streams[item.external_id]
+        return item.external_id
 
     def present(self, stream: Stream, identities: list[str]) -> dict[str, Present]:
         """What is written under these identities, seen by readers or not."""
@@ -181,19 +182,20 @@ class Streams:
 
     def write(self, stream: Stream, writes: Writes, records: int, size: int) -> None:
         """Keep what a request writes, which changes the stream's totals by so many records and bytes."""
+        if self._visible_after:
+            stream.unseen.append(Unseen(writes.now + self._visible_after, writes))
+            stream.ahead |= _ahead(writes)
+        else:
+            self._store.write(stream.id, writes, stream.records + records, stream.bytes + size)
         stream.records += records
         stream.bytes += size
-        if not self._visible_after:
-            self._store.write(stream.id, writes, stream.records, stream.bytes)
-            return
-        stream.unseen.append(Unseen(writes.now + self._visible_after, writes))
-        stream.ahead |= _ahead(writes)
 
     def settle(self, stream: Stream, now: float) -> None:
         """Let readers see what has been written long enough ago."""
         while stream.unseen and stream.unseen[0].visible <= now:
-            writes = stream.unseen.popleft().writes
+            writes = stream.unseen[0].writes
             self._store.write(stream.id, writes, stream.records, stream.bytes)
+            stream.unseen.popleft()
             for identity, present in _ahead(writes).items():
                 if stream.ahead.get(identity) == present:  # else a later write is ahead of what is stored now
                     del stream.ahead[identity]

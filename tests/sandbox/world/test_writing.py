@@ -408,7 +408,7 @@ def test_streams_follow_their_rules():
     with pytest.raises(Refusal, match="length >= 1"):
         world.streams.create(items(), NOW)
     upsert(world, record("a"))
-    assert world.streams.delete(items({"externalId": "events"})) == {}
-    assert world.streams.delete(items({"externalId": "events"})) == {}
+    assert world.streams.delete(items({"externalId": "events"})) == "events"
+    assert world.streams.delete(items({"externalId": "events"})) == "events"
     world.streams.create(items(stream("events")), NOW)
     assert world.records("events") == {}
