@@ -293,6 +293,21 @@ def test_a_delete_is_never_in_conflict(tmp_path):
         assert first.result().status_code == 202
 
 
+def test_an_immutable_stream_knows_no_overlap(tmp_path):
+    """Ingests of one key at the same moment are both taken where nothing is ever changed."""
+    script = tmp_path / "faults.toml"
+    script.write_text("latency = { fixed = 0.2 }")
+    options = Options(strict=True, faults=script)
+    with running(options) as sandbox, Api(sandbox) as api, ThreadPoolExecutor(1) as other:
+        api.declare()
+        ingest = "/streams/log/records"
+        first = other.submit(api.post, ingest, {"items": [record("shared", int64=1)]})
+        while sandbox.ask(lambda service: service.flights._open) == 0:
+            pass
+        assert api.post(ingest, {"items": [record("shared", int64=2)]}).status_code == 202
+        assert first.result().status_code == 202
+
+
 def test_budgets_hold_over_http():
     """With the limits of CDF the stream endpoint lets three requests a second pass; the clock may run faster."""
     with running(Options(limits="cdf")) as sandbox, Api(sandbox) as api:

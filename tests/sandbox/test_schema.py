@@ -197,8 +197,8 @@ def test_partial_replies_fit_the_schema(tmp_path, code):
         assert api.upsert(record("a"), record("b")).status_code == code
 
 
-@pytest.fixture(scope="module")
-def lenient() -> Iterator[Running]:
+@pytest.fixture
+def lenient() -> Iterator[Running]:  # a fresh one each: the first declaration would end its lenience
     with running(Options()) as sandbox:
         yield sandbox
 
