@@ -204,6 +204,10 @@ class Models:
         )
         return self._keep(KeptContainer(number, container, created, now, learnt, self.spaces))
 
+    def declares(self, space: str) -> bool:
+        """Whether a client has declared a container in `space`: then those that are not declared there do not exist."""
+        return any(kept.key[0] == space and not kept.learnt for kept in self.containers.values())
+
     def _keep(self, kept: KeptContainer) -> KeptContainer:
         self.containers[kept.key] = kept
         self.by_id[str(kept.id)] = kept

@@ -176,7 +176,7 @@ def _resolve(
         raise at(f"{path}.externalId", f"`{reference.external_id[:60]}` is not a valid container external id")
     key = (reference.space, reference.external_id)
     container = models.containers.get(key)
-    if container is None and strict:
+    if container is None and (strict or models.declares(key[0])):
         raise Refusal(
             400,
             f"{path}: the container `{key[0]}.{key[1]}` does not exist",

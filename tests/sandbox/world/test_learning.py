@@ -100,6 +100,19 @@ def test_a_declared_container_is_not_widened():
             upsert(world, record("a", **wrong))
 
 
+def test_a_space_with_declared_containers_learns_no_other():
+    """A mistyped name is refused as CDF does, where somebody has declared what there is; other spaces still learn."""
+    world = declared_world(strict=False)
+    other = record("a")
+    other["sources"][0]["source"] = {"type": "container", "space": "plant", "externalId": "pumpp"}
+    with pytest.raises(Refusal) as unknown:
+        upsert(world, other)
+    assert unknown.value.missing == ({"space": "plant", "externalId": "pumpp"},)
+    other["sources"][0]["source"]["space"] = "elsewhere"
+    upsert(world, other)
+    assert ("elsewhere", "pumpp") in world.models.containers
+
+
 def test_a_strict_world_learns_nothing():
     """Spaces, containers and streams that are not declared are refused, and named as missing."""
     world = declared_world()
