@@ -7,7 +7,7 @@
     any status, `partial` omits it         unknown
     400                                    suspect: alone it is refused, among others the batch is split
     413                                    too large: alone it is oversize, among others the batch is split
-    422 with `duplicated`                  suspect, the named ones first
+    422 with `duplicated`                  suspect, the named ones first, one after the other
     422 without                            the run stops: the stream is not mutable
     401 403 404 and other 3xx, 4xx         the run stops
     409 without `partial`                  in conflict
@@ -29,6 +29,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from cdf_upsert.core.record import Failure, FailureClass, Key, Record, keys_of, picked
 
@@ -83,8 +84,8 @@ class Said(Struct, frozen=True):
 class Verdict(Struct):
     """What happens to each record of a batch; every record is in exactly one place.
 
-    `again` are to be tried again, by reason; `suspects` are to be taken apart, the `named` among them first;
-    `refused` have failed for good.
+    `again` are to be tried again, by reason; `suspects` are to be taken apart, the `named` among them first, and
+    one after the other when the service holds them for the same (`in_turn`); `refused` have failed for good.
     """
 
     accepted: Sequence[Record] = ()
@@ -96,6 +97,7 @@ class Verdict(Struct):
     said: Mapping[Reason | None, Said] = field(default_factory=dict)
     too_large: bool = False
     whole: bool = True
+    in_turn: bool = False
 
 
 def interpret(records: Sequence[Record], reply: Reply | NoReply, attempts: int) -> Verdict:
@@ -116,7 +118,7 @@ def interpret(records: Sequence[Record], reply: Reply | NoReply, attempts: int) 
             return _too_large(records, said, attempts)
         case 422 if body.duplicated is not None:
             named = picked(records, [at for at, key in enumerate(keys_of(records)) if key in body.duplicated])
-            return _suspect(records, named, said, attempts)
+            return replace(_suspect(records, named, said, attempts), in_turn=bool(named))
         case 409:
             return _again(records, Reason.CONFLICT, said)
         case 429:

@@ -33,7 +33,7 @@ from cdf_upsert.errors import LoaderError, RefusedError, UnavailableError
 from cdf_upsert.load.intake import Intake, Taken
 from cdf_upsert.load.outbox import Batch, Outbox
 from cdf_upsert.load.ports import Books, Input, Sender
-from cdf_upsert.load.readback import look_up
+from cdf_upsert.load.readback import Budgeted, look_up
 from cdf_upsert.load.settling import Consequences, Question, consequences, consequences_of_answer
 
 MOST_READY = 2
@@ -107,6 +107,7 @@ class Engine:
         self._linger = linger
         self._grace = grace
 
+        self._stored = Budgeted(sender.compare)
         self._ordering = Ordering(standing.in_doubt)
         self._outbox = Outbox()
         self._intake = Intake(
@@ -271,12 +272,16 @@ class Engine:
             self._seal(now)
 
     def _launch(self, batch: Batch, records_at_most: int | None, now: float) -> None:
-        most = 1 if batch.alone else records_at_most
+        most = 1 if batch.alone or batch.in_turn else records_at_most
         if most is not None and len(batch.records) > most:
             head, tail = batch.records[:most], batch.records[most:]
             # The journal knows the records under the batch's number, which the rest keeps.
-            self._again(replace(batch, records=tail, nbytes=body_bytes(tail)), now)
+            rest = replace(batch, records=tail, nbytes=body_bytes(tail))
             batch = replace(batch, records=head, nbytes=body_bytes(head), number=0)
+            if batch.in_turn:
+                batch.then = rest
+            else:
+                self._again(rest, now)
         retry = batch.tries.all > 0
         batch.tries = batch.tries.started()
         batch.accepted_before = self._accepted
@@ -356,7 +361,7 @@ class Engine:
     async def _ask(self, question: Question) -> None:
         """Read back what is stored under the keys of a batch whose tries are used up."""
         batch = question.batch
-        found = await self._unless_cut_off(look_up(self._sender.compare, batch.records, batch.since))
+        found = await self._unless_cut_off(look_up(self._stored.compare, batch.records, batch.since))
         self._asking.discard(batch)
         await self._close(
             batch, found.same, consequences_of_answer(question, found, self._now(), dice=self._dice)
@@ -375,6 +380,12 @@ class Engine:
             self._spawn(self._ask(question))
         for retrying in became.told:
             self._hear(retrying)
+        if batch.then is not None:
+            left = [*(part for part, _ in became.again), *(question.batch for question in became.asked)]
+            if left:
+                left[0].then = batch.then  # It was a single record, and is not settled yet.
+            else:
+                self._again(batch.then, self._now())
         return parts
 
     def _number(self, batch: Batch) -> Batch:
@@ -499,7 +510,7 @@ class Engine:
     def _end(self) -> Ending:
         batches = [*self._outbox, *self._under_way, *self._asking]
         unsent = (
-            sum(len(batch.records) for batch in batches)
+            sum(batch.left for batch in batches)
             + self._packer.waiting
             + sum(1 for _ in self._ordering.waiting())
             + self._unwritten

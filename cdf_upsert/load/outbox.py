@@ -18,6 +18,8 @@ from cdf_upsert.core.retrying import Tries
 class Batch(Struct, eq=False):
     """Records that all have the same history: those of one request, or with `alone` of one request each.
 
+    With `in_turn` it is one request each, too, and what is left is what comes `then`: when this is settled.
+
     `number` is 0 until the journal knows the batch. `accepted_before` is how many records the run had accepted when
     the last try began, `since` when the first try of any of the records began.
     """
@@ -29,6 +31,8 @@ class Batch(Struct, eq=False):
     hunt: Hunt | None = None
     named: bool = False
     alone: bool = False
+    in_turn: bool = False
+    then: "Batch | None" = None
     accepted_before: int = 0
     since: float = inf
 
@@ -36,6 +40,11 @@ class Batch(Struct, eq=False):
     def of(cls, records: Sequence[Record], like: "Batch") -> "Batch":
         """A batch of some of the records of `like`, with the same history."""
         return cls(records, body_bytes(records), tries=like.tries, hunt=like.hunt, since=like.since)
+
+    @property
+    def left(self) -> int:
+        """How many records are not settled, of this batch and of what comes then."""
+        return len(self.records) + (0 if self.then is None else self.then.left)
 
     @property
     def weight(self) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec import Struct, field
 
 from cdf_upsert.core.comparing import Different, Found, Missing, Same, Unreadable
+from cdf_upsert.core.rates import known_pace
 from cdf_upsert.core.record import Key, Record
 
 KEYS_PER_REQUEST = 100
@@ -22,7 +23,30 @@ PAUSES = (0.0, 1.0, 2.0, 3.0)
 SURELY_VISIBLE = sum(PAUSES)
 """Seconds after which a write is seen by every look."""
 
+LOOKS_AT_ONCE, LOOKS_PER_SECOND = 8, 10.0
+"""Within what one identity may ask of mutable streams, 15 at once and 15 a second (published limits): where records
+have several containers, a look takes more than one question."""
+
 Compare = Callable[[Sequence[Record]], Awaitable[dict[Key, Found] | None]]
+
+
+class Budgeted:
+    """Compares within the budget for questions, whoever asks."""
+
+    def __init__(self, compare: Compare) -> None:
+        self._compare = compare
+        self._pace = known_pace(LOOKS_PER_SECOND)
+        self._places = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._turn = asyncio.Lock()
+
+    async def compare(self, records: Sequence[Record]) -> dict[Key, Found] | None:
+        """Compare `records` with what is stored when their turn has come."""
+        now = asyncio.get_running_loop().time
+        async with self._places:
+            async with self._turn:
+                await asyncio.sleep(max(0.0, self._pace.wait_until(now()) - now()))
+                self._pace.sent(now())
+            return await self._compare(records)
 
 
 class Lookup(Struct):

@@ -157,7 +157,7 @@ def _taken_apart(batch: Batch, verdict: Verdict) -> list[Batch]:
         parts = halves(verdict.suspects)
     else:
         batch.hunt = batch.hunt or Hunt()
-        parts = take_apart(verdict.suspects, verdict.named, batch.hunt)
+        parts = take_apart(verdict.suspects, verdict.named, batch.hunt, in_turn=verdict.in_turn)
     return _batches(parts, batch, batch.tries.afresh())
 
 
@@ -177,6 +177,7 @@ def _batches(parts: Sequence[Part], batch: Batch, tries: Tries) -> list[Batch]:
             hunt=batch.hunt,
             named=part.named,
             alone=part.alone,
+            in_turn=part.in_turn,
             since=batch.since,
         )
         for part in parts

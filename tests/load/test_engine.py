@@ -1,6 +1,7 @@
 """The engine against a scripted service, on virtual time."""
 
 import asyncio
+from itertools import pairwise
 from math import log2
 
 import pytest
@@ -97,6 +98,43 @@ def test_while_nobody_can_tell_what_is_stored_nothing_is_settled() -> None:
     done = run(run_engine([input_of(*((str(i), i) for i in range(50)))], Mute(forever=Fault.LOST)))
     assert done.tally.accepted == 50
     assert done.service.looks == 7
+
+
+@pytest.mark.parametrize("trouble", [None, "busy", "lost", "bad"])
+def test_what_the_service_holds_for_the_same_is_sent_in_order(trouble: str | None) -> None:
+    """The records that a 422 names go one by one, each when the one before is settled, whatever becomes of that."""
+
+    class OneKey(Service):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sent: list[tuple[str, float, float]] = []
+
+        async def send(self, records):
+            began = asyncio.get_running_loop().time()
+            named = [record for record in records if record.key[1] in "aAB"]
+            await asyncio.sleep(1.0)
+            if len(named) > 1:
+                return error(422, "the same", duplicated=[{"externalId": ".".join(r.key)} for r in named])
+            self.sent += [(r.key[1], began, asyncio.get_running_loop().time()) for r in named]
+            if [r.key[1] for r in named] == ["a"] and (trouble == "bad" or len(self.sent) < 3):
+                match trouble:
+                    case "busy":
+                        return error(503, "later")
+                    case "lost":
+                        return NoReply("cut", sent=True)
+                    case "bad":
+                        return error(400, "bad")
+            self._write(records)
+            return Reply(202, b"{}")
+
+    service = OneKey()
+    source = input_of(*((name, i) for i, name in enumerate("xaByAz")))
+    done = run(run_engine([source], service, concurrency=8))
+    names = [name for name, _, _ in service.sent]
+    tries = names.count("a")
+    assert names == ["a"] * tries + ["B", "A"]
+    assert all(later[1] >= earlier[2] for earlier, later in pairwise(service.sent))
+    assert (done.tally.accepted, done.tally.failed) == ((5, 1) if trouble == "bad" else (6, 0))
 
 
 def test_a_message_that_names_the_wrong_record_is_not_believed_for_ever() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cdf_upsert.core.comparing import Different, Found, Missing, Same, Unreadable
 from cdf_upsert.core.record import Key, Record
-from cdf_upsert.load.readback import Lookup, look_up
+from cdf_upsert.load.readback import LOOKS_AT_ONCE, LOOKS_PER_SECOND, Budgeted, Lookup, look_up
 from tests.records import make_record, make_records
 from tests.virtual_time import run
 
@@ -99,3 +99,30 @@ def test_nothing_is_looked_up_while_an_older_version_may_still_be_seen() -> None
     shelf = Shelf({"a": Same()})
     run(look_up(shelf.compare, make_records("a"), since=1000.0 - 2.0))
     assert shelf.asked == [(4, ["a"])]
+
+
+def test_looks_of_many_batches_keep_within_the_budget_for_questions() -> None:
+    """No more at once, and no more a second, than the share of one identity's budget, however many batches ask."""
+    under_way, most, began = 0, 0, []
+
+    async def compare(records: Sequence[Record]) -> dict[Key, Found] | None:
+        nonlocal under_way, most
+        began.append(asyncio.get_running_loop().time())
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(2.0)
+        under_way -= 1
+        return {record.key: Same() for record in records}
+
+    async def many() -> None:
+        stored = Budgeted(compare)
+        await asyncio.gather(
+            *(look_up(stored.compare, [record], LONG_AGO) for record in make_records(*map(str, range(60))))
+        )
+
+    run(many())
+    assert len(began) == 60
+    assert most == LOOKS_AT_ONCE
+    assert all(
+        later - earlier > 0.99 for earlier, later in zip(began, began[int(LOOKS_PER_SECOND) :], strict=False)
+    )
