@@ -112,18 +112,22 @@ def message(failure: FailureReport) -> str:
     return one_line(failure.message) or "(no message)"
 
 
-def told(report: Report) -> tuple[list[FailureReport], str | None]:
-    """Return the groups of failures that are worth the reader's time, and a sentence on the rest."""
+def told(report: Report, *, sends: bool = True) -> tuple[list[FailureReport], str | None]:
+    """Return the groups of failures that are worth the reader's time, and a sentence on the rest.
+
+    `sends` is false of a run that only looks: it keeps no report unless it is asked to.
+    """
     shown, rest = report.failures[:MOST_TOLD], report.failures[MOST_TOLD:]
     if not rest:
         return shown, None
     records = count(sum(failure.count for failure in rest), "record")
-    return shown, f"and {records} with {count(len(rest), 'other message')}; the report has them all."
+    where = "the report has them all" if sends else "--json tells them all"
+    return shown, f"and {records} with {count(len(rest), 'other message')}; {where}."
 
 
-def failure_lines(report: Report) -> list[str]:
-    """Return the groups of failures as plain lines: two for each."""
-    shown, rest = told(report)
+def failure_lines(report: Report, *, sends: bool = True) -> list[str]:
+    """Return the groups of failures as plain lines: two for each; `sends` as for `told`."""
+    shown, rest = told(report, sends=sends)
     width = max((len(f"{failure.count:,}") for failure in shown), default=0)
     lines = []
     for failure in shown:

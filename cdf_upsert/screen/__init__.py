@@ -123,20 +123,20 @@ class Screen:
                 for diagnostic in _ending(report, next_step, sends=sends):
                     self.say(diagnostic)
             case LogFormat.TEXT:
-                self._tell_failures(report)
+                self._tell_failures(report, sends=sends)
                 self._output.line(telling.summary(report, sends=sends))
                 if next_step is not None:
                     self._output.line(next_step)
             case _:
                 assert_never(self._showing.log_format)
 
-    def _tell_failures(self, report: Report) -> None:
+    def _tell_failures(self, report: Report, *, sends: bool) -> None:
         if not report.failures:
             return
         if self._form is Progress.BAR:
-            _print_table(self._output, report)
+            _print_table(self._output, report, sends=sends)
         else:
-            for line in telling.failure_lines(report):
+            for line in telling.failure_lines(report, sends=sends):
                 self._output.line(line)
 
     def _view(self, now: float) -> View:
@@ -149,10 +149,10 @@ def _a_bar(output: Output, view: Callable[[float], View]) -> "Bar":
     return Bar(output, view)
 
 
-def _print_table(output: Output, report: Report) -> None:
+def _print_table(output: Output, report: Report, *, sends: bool) -> None:
     from cdf_upsert.screen.bar import print_failures  # noqa: PLC0415  rich is slow to import
 
-    print_failures(output, report)
+    print_failures(output, report, sends=sends)
 
 
 def log_line(diagnostic: Diagnostic, log_format: LogFormat, at: datetime) -> str:

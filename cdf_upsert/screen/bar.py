@@ -100,9 +100,9 @@ def _draw_bar(text: Text, share: float, width: int, *, ascii_only: bool) -> None
     text.append("  ")
 
 
-def print_failures(output: Output, report: Report) -> None:
+def print_failures(output: Output, report: Report, *, sends: bool) -> None:
     """Print the groups of failures as a table."""
-    shown, rest = telling.told(report)
+    shown, rest = telling.told(report, sends=sends)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("count", justify="right", no_wrap=True)
     table.add_column("failed as", style="red", no_wrap=True)

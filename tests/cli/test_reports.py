@@ -278,6 +278,15 @@ def test_a_dry_run_sends_nothing(alone: Workdir) -> None:
     assert [path.name for path in alone.path.iterdir()] == ["a.ndjson"]
 
 
+@pytest.mark.parametrize("command", ["check", "load demo --dry-run"])
+def test_nobody_is_sent_to_a_report_that_is_not_kept(command: str, alone: Workdir) -> None:
+    """Where not all failures are told, a run that only looks says how to see them all."""
+    broken = str(Path(__file__).parents[2] / "samples" / "broken.ndjson")
+    told = alone.run(*command.split(), broken).exits(3).says("other messages; --json tells them all.")
+    told.says_nothing_of("the report")
+    assert not list(alone.path.iterdir())
+
+
 def test_a_part_of_a_report_is_not_left_behind(tmp_path: Path) -> None:
     """Where there is no room for it, no file is better for a script than one that is cut off."""
     program = (

@@ -280,6 +280,13 @@ def test_many_groups_are_not_all_told():
     assert lines[-1] == "  and 2 records with 2 other messages; the report has them all."
 
 
+def test_a_run_that_only_looks_keeps_no_report():
+    """It tells how to see all groups, and sends nobody to a file that is not there."""
+    failures = [a_failure("x" * (i + 1), ordinal=i) for i in range(12)]
+    lines = failure_lines(a_report(Settled(100, failed=failures)), sends=False)
+    assert lines[-1] == "  and 2 records with 2 other messages; --json tells them all."
+
+
 def test_what_a_terminal_would_obey_is_written_out():
     """A message of the service cannot move the cursor, change colours or begin a line of its own."""
     report = a_report(Settled(100, failed=[a_failure("\x1b[2J\r\nbad \x9b\u202e\x07")]))
