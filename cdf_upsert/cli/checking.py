@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from cdf_upsert.core.report import RunFacts, make_report, to_json
 from cdf_upsert.core.showing import Showing
 from cdf_upsert.core.tally import Tally
 from cdf_upsert.core.wording import count, size
-from cdf_upsert.errors import UsageError
+from cdf_upsert.errors import LoaderError, UsageError
 from cdf_upsert.load.examining import Examined, examine
 from cdf_upsert.screen import Screen, ticking
 from cdf_upsert.sources.reading import open_input
@@ -52,6 +53,7 @@ def run_check(options: CheckOptions) -> int:
 
     Raises:
         UsageError: the stream's name, an input or the failed file is not usable.
+        LoaderError: there is no room for the failed file.
     """
     tune()
     if options.stream:
@@ -89,11 +91,23 @@ class _FailedWriter:
         if self._file is not None:
             from cdf_upsert.journal.failures import line_of  # noqa: PLC0415  only with a failed file
 
-            self._file.writelines(line_of(one) + b"\n" for one in failed)
+            with self._telling():
+                self._file.writelines(line_of(one) + b"\n" for one in failed)
+                self._file.flush()  # Else a disk without room is found out when all has been told.
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with self._telling():
+                self._file.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LoaderError(
+                f"{self.path} cannot be written ({error.strerror}): make room there, or choose another --failed."
+            ) from error
 
 
 async def _check(options: CheckOptions, inputs: "Sequence[Input]", writer: _FailedWriter) -> int:

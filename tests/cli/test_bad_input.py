@@ -189,6 +189,13 @@ def test_a_run_directory_that_cannot_be_used_is_found_out_first(
         assert served.bodies == []
 
 
+def test_a_full_disk_is_told_by_the_place_that_is_full(alone: Workdir) -> None:
+    """A check whose failed file cannot be written says so, and not that the records were fine."""
+    alone.write("a.ndjson", GOOD + b"\n{}")
+    done = alone.run("check", "a.ndjson", "--failed", "/dev/full").exits(1)
+    done.says("/dev/full cannot be written (No space left on device)").says_nothing_of("1 good")
+
+
 def test_a_full_disk_stops_the_run_in_good_order(alone: Workdir) -> None:
     """While failed records are written down: the ledger balances, the sentence names the place, and a rerun goes on."""
     alone.write("a.ndjson", b"\n".join([*(make_text(f"k{i}") for i in range(100)), *[b'{"no":1}'] * 20_000]))
