@@ -58,11 +58,13 @@ async def examine(
         reader = given.open(Position())
         opened = False
         try:
-            while (pieces := await reader.read()) is not None:
-                if not opened:
+            pieces: Sequence[Frames | Unframed] | None = ()
+            while pieces is not None:
+                pieces = await reader.read()
+                if not opened:  # Also when there is nothing in it.
                     emit(events.InputOpened(given.path, reader.format or "", reader.total_bytes))
                     opened = True
-                for piece in pieces:
+                for piece in pieces or ():
                     take(given.path, reader.position, piece)
                 await asyncio.sleep(0)
         finally:

@@ -66,10 +66,13 @@ class Intake:
         reader = given.open(start)
         opened = False
         try:
-            while not self._over() and (pieces := await self._wait_for(reader.read())) is not None:
-                if not opened:
+            while not self._over():
+                pieces = await self._wait_for(reader.read())
+                if not opened:  # Also when there is nothing in it.
                     self._emit(events.InputOpened(given.path, reader.format or "", reader.total_bytes))
                     opened = True
+                if pieces is None:
+                    break
                 yield self._take(pieces, index, reader.position)
         finally:
             await reader.close()

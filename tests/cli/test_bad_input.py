@@ -56,6 +56,9 @@ def test_nothing_to_load_is_no_fault(content: bytes, shell: Workdir, stream: str
     done = shell.run("load", stream, "empty", "--json").exits(0)
     done.says("0 accepted of 0 records", "There was nothing to load.")
     assert done.counts == {}
+    assert [(one["path"], one["records"]) for one in done.report["inputs"]] == [("empty", 0)]
+    checked = shell.run("check", "empty", "--json").exits(0).says("There was nothing to check.")
+    assert checked.report["inputs"] == done.report["inputs"]
 
 
 LINES: dict[str, tuple[bytes, str, str]] = {
