@@ -27,7 +27,7 @@ from cdf_upsert.core.wording import count, size
 from cdf_upsert.errors import LoaderError, UsageError
 from cdf_upsert.load.examining import Examined, examine
 from cdf_upsert.screen import Screen, ticking
-from cdf_upsert.sources.reading import open_input
+from cdf_upsert.sources.reading import open_inputs
 from cdf_upsert.sources.tuning import tune
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run_check(options: CheckOptions) -> int:
         check_stream(options.stream)
     names = input_names(options.inputs)
     reporting.see_usable(options.report, names, [] if options.failed is None else [options.failed])
-    inputs = [open_input(name, options.format, body_bytes=options.batch_bytes) for name in names]
+    inputs = open_inputs(names, options.format, options.batch_bytes)
     writer = _FailedWriter(options.failed)
     try:
         return asyncio.run(_check(options, inputs, writer))

@@ -47,7 +47,7 @@ from cdf_upsert.load.ports import Input
 from cdf_upsert.load.preflight import preflight
 from cdf_upsert.screen import Screen, ticking
 from cdf_upsert.sources.reading import Input as SourceInput
-from cdf_upsert.sources.reading import open_input, prepared
+from cdf_upsert.sources.reading import open_inputs, prepared
 from cdf_upsert.sources.tuning import tune
 
 DOCTOR_SECONDS = 20.0
@@ -97,7 +97,7 @@ def run_load(options: LoadOptions) -> int:
     check_stream(options.stream)
     policy = StoppingPolicy(options.max_failures, options.max_duration, options.patience)
     names = input_names(options.inputs)
-    found = [open_input(name, options.format.wanted, body_bytes=options.batch_bytes) for name in names]
+    found = open_inputs(names, options.format.wanted, options.batch_bytes)
     with prepared(found) as inputs, access(options.target, sandbox=options.sandbox) as way:
         started = datetime.now(UTC)
         identity = identify(

@@ -22,7 +22,7 @@ from cdf_upsert.core.rates import SAFETY
 from cdf_upsert.core.stream import StreamFacts
 from cdf_upsert.core.telling_plan import plan_data, plan_text
 from cdf_upsert.load.preflight import preflight
-from cdf_upsert.sources.reading import Input, open_input
+from cdf_upsert.sources.reading import Input, open_inputs
 
 REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 30.0, 15
 """The write budget of one identity (published limits)."""
@@ -54,7 +54,7 @@ def run_plan(options: PlanOptions) -> int:
     """
     check_stream(options.stream)
     names = input_names(options.inputs)
-    inputs = [open_input(name, options.format, body_bytes=options.batch_bytes) for name in names]
+    inputs = open_inputs(names, options.format, options.batch_bytes)
     with access(options.target, sandbox=options.sandbox) as way:
         plan = asyncio.run(_plan(options, way, inputs))
     if options.json:

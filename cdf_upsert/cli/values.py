@@ -110,12 +110,12 @@ def sample(text: Any) -> Any:
 
 
 def concurrency(text: str | int) -> int:
-    """How many requests at once: a number from 1 to 100, or 0 for `auto`.
+    """How many requests at once: a number from 1 to 100, or 0 for `auto`, which is the default.
 
     Raises:
         typer.BadParameter: it is neither.
     """
-    if str(text).strip().lower() in ("auto", "0"):
+    if text == 0 or str(text).strip().lower() == "auto":
         return 0
     if re.fullmatch(r"\s*\d{1,3}\s*", str(text)) and 1 <= int(text) <= 100:
         return int(text)

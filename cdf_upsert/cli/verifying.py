@@ -40,7 +40,7 @@ from cdf_upsert.errors import LoaderError, RefusedError, UsageError
 from cdf_upsert.journal.failures import line_of
 from cdf_upsert.screen import Output
 from cdf_upsert.sources.reading import Input as SourceInput
-from cdf_upsert.sources.reading import Reader, open_input
+from cdf_upsert.sources.reading import Reader, open_input, open_inputs
 from cdf_upsert.verify import AT_ONCE, Input, LastVersions, Verification
 
 
@@ -78,7 +78,7 @@ def run_verify(options: VerifyOptions) -> int:
     """
     check_stream(options.stream)
     names = input_names(options.inputs)
-    sources = [open_input(name, options.format) for name in names]
+    sources = open_inputs(names, options.format)
     path = options.differences or Path(".cdf-upsert", f"{options.stream}-differences.ndjson")
     with ExitStack() as stack:
         way = stack.enter_context(access(options.target, sandbox=options.sandbox))

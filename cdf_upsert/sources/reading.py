@@ -88,6 +88,25 @@ def open_input(
     return Input(path, status.st_size if is_file else None, fmt, on_bytes, body_bytes)
 
 
+def open_inputs(
+    paths: Sequence[str], fmt: Format | None = None, body_bytes: int | None = None
+) -> list[Input]:
+    """Look at all inputs without reading from them.
+
+    Raises:
+        UsageError: some are not usable, and it tells all of these.
+    """
+    inputs, faults = [], []
+    for path in paths:
+        try:
+            inputs.append(open_input(path, fmt, body_bytes=body_bytes))
+        except UsageError as error:
+            faults.append(str(error))
+    if faults:
+        raise UsageError(" ".join(faults))
+    return inputs
+
+
 @contextlib.contextmanager
 def prepared(inputs: Sequence[Input]) -> Generator[Sequence[Input]]:
     """The same inputs, while a process for the first large one is starting; meanwhile others may do their part."""
