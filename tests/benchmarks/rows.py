@@ -16,6 +16,7 @@ from tests.benchmarks.harness import ROOT, Command, FailedRunError, Finished, Se
 
 PYTHON = sys.executable
 LOADER = (PYTHON, "-m", "cdf_upsert")
+WITHOUT_JOURNAL = (PYTHON, "-m", "tests.benchmarks.baseline_no_journal")
 SCRIPT = Path(PYTHON).with_name("cdf-upsert")
 IMPORT_TYPER = (PYTHON, "-c", "import typer")
 TOKEN = {"LOGIN_FLOW": "token", "CDF_TOKEN": "not-a-secret"}
@@ -55,7 +56,7 @@ class Bench:
     """The measurements. Inputs are made when first needed, in `directory`."""
 
     def __init__(self, directory: Path, server: Server, size: Size) -> None:
-        self._directory = directory
+        self._directory = directory.resolve()
         self._server = server
         self._size = size
 
@@ -110,6 +111,21 @@ class Bench:
         """Compare the peaks of two inputs of which every record is refused; 0 is no growth."""
         few, many = (self._refused(amount) for amount in self._size.failing)
         return Measured(many.peak / few.peak - 1, f"{megabytes(many.peak)} : {megabytes(few.peak)}")
+
+    def journal(self) -> Measured:
+        """Compare a load with the same one whose journal writes nothing while it runs; 0 is no cost."""
+        amount = self._size.sdk
+        file = self._input("same.ndjson", amount)
+        loads, without = [], []
+        for _ in range(self._size.starts):
+            loads.append(self._load(file, amount))
+            without.append(self._load(file, amount, loader=WITHOUT_JOURNAL))
+        # The machine's speed changes from run to run by more than the journal costs; less so within a pair.
+        ratios = [one.seconds / other.seconds for one, other in zip(loads, without, strict=True)]
+        return Measured(
+            median(ratios) - 1,
+            f"{median_seconds(loads):.2f} : {median_seconds(without):.2f} s",
+        )
 
     def going_on(self) -> Measured:
         """Compare going on after a kill -9 at 99 % with the whole load."""
@@ -166,11 +182,11 @@ class Bench:
         self._expect_upserts(-(-amount // BATCH), f"The {name} baseline")
         return finished
 
-    def _load(self, file: Path, amount: int) -> Finished:
+    def _load(self, file: Path, amount: int, loader: tuple[str, ...] = LOADER) -> Finished:
         """Load once in a run directory of its own, and hold the loader to it: every record is accepted."""
         self._server.begin()
         with tempfile.TemporaryDirectory(dir=self._directory) as runs:
-            finished = self._loader(file, Path(runs))
+            finished = self._loader(file, Path(runs), loader=loader)
         expect(amount, finished, "accepted")
         self._expect_upserts(-(-amount // BATCH), "The loader")
         return finished
@@ -206,13 +222,12 @@ class Bench:
         *more: str,
         exit_code: int = 0,
         meanwhile: Callable[[subprocess.Popen[bytes]], None] | None = None,
+        loader: tuple[str, ...] = LOADER,
     ) -> Finished:
         target = ("--base-url", self._server.url, "--project", "bench")
         options = ("--concurrency", "8", "--progress", "none", "--run-dir", runs / "run", "--json")
-        command: Command = (*LOADER, "load", *target, *options, *more, "bench", file)
-        return run(
-            command, directory=self._directory, environment=TOKEN, exit_code=exit_code, meanwhile=meanwhile
-        )
+        command: Command = (*loader, "load", *target, *options, *more, "bench", file)
+        return run(command, directory=ROOT, environment=TOKEN, exit_code=exit_code, meanwhile=meanwhile)
 
     def _expect_upserts(self, expected: int, who: str) -> None:
         counted = self._server.counts()["upserts"]
